@@ -52,8 +52,6 @@ from training.clips import CORPORA, Clip, data_dir, read_clips
 from training.corpora import read_more_clips
 from training.left_out import LEFT_OUT_FILE
 
-__all__ = ["PARTS", "main", "parser"]
-
 PARTS = ("clips", "unseen", "natural", "sounds", "alerts", "changes", "time")
 _SECOND = 16_000
 _QUICK_CLIPS = 24

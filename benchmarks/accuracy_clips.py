@@ -30,8 +30,6 @@ from training.clips import CORPORA, Clip, read_clip
 from training.left_out import FOUR
 from training.tones import hold_music
 
-__all__ = ["ClipScores", "calibration_rows", "clip_rows", "renderings", "score_clips", "unseen_row"]
-
 Array = npt.NDArray[np.float64]
 
 
@@ -39,9 +37,7 @@ class ClipScores:
     """What a model says of some clips.
 
     Attributes:
-        clips: in order.
         posteriors: (clips, classes).
-        names: of the classes.
     """
 
     def __init__(self, clips: Sequence[Clip], posteriors: Array, names: Sequence[str]) -> None:
@@ -153,12 +149,8 @@ def clip_rows(
 ) -> tuple[list[dict[str, Any]], ClipScores]:
     """Score validation clips whole, as they are and rendered; return rows and the plain scores.
 
-    Args:
-        engine: with the model.
-        clips: of all corpora.
-        data: folder of recordings.
-        summary: figures are added to it.
-        thin: rendered rows but the telephone's are measured on every n-th clip.
+    Figures are added to ``summary``. Rendered rows but the telephone's are measured on every
+    ``thin``-th clip.
     """
     rows = []
     plain = score_clips(engine, clips)

@@ -10,18 +10,6 @@ import numpy.typing as npt
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.schema import Point, Segment
 
-__all__ = [
-    "area_under_curve",
-    "binary_recall",
-    "confusion_matrix",
-    "diarisation_error",
-    "expected_calibration_error",
-    "label_delay_s",
-    "recalls",
-    "risk_coverage",
-    "unweighted_average_recall",
-]
-
 
 def recalls(truth: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
     """Return the share of each class of ``truth`` that was answered right."""
@@ -55,10 +43,7 @@ def expected_calibration_error(
 ) -> float:
     """Return the mean gap between confidence and accuracy (Guo et al., arXiv 1706.04599).
 
-    Args:
-        posteriors: (items, classes).
-        truth: class of each item.
-        bins: of equal width over confidence.
+    ``posteriors``: (items, classes). The bins are of equal width over confidence.
     """
     confidence = posteriors.max(axis=1)
     right = posteriors.argmax(axis=1) == truth
@@ -79,9 +64,8 @@ def diarisation_error(
     EDER (Wang et al., arXiv 2306.12991) without false alarms: what the label is between words is
     nobody's error.
 
-    Args:
-        truth: (start sample, stop sample, emotion) of the speech, in order.
-        segments: the stream's final ones.
+    ``truth``: (start sample, stop sample, emotion) of the speech, in order; ``segments``: final
+    ones.
     """
     wrong = total = 0
     for start, stop, emotion in truth:
@@ -99,11 +83,7 @@ def label_delay_s(
 ) -> float | None:
     """Return how long after a change the first point with the new label was published.
 
-    Args:
-        points: of the stream.
-        change_sample: where the new emotion begins.
-        emotion: the new one.
-        look_ahead_samples: audio beyond its end that a point waits for.
+    ``look_ahead_samples``: audio beyond its end that a point waits for.
 
     Returns:
         seconds of stream time, computing time aside; None where the label never came, or was

@@ -28,14 +28,6 @@ from training.clips import CORPORA, Clip, read_clip
 from training.corpora import NATURAL, read_more_clips
 from training.tones import KINDS, tone
 
-__all__ = [
-    "anger_alert_row",
-    "natural_recordings",
-    "natural_row",
-    "sounds_row",
-    "transition_rows",
-]
-
 _SPEECHLESS_S = 12
 _ANGER_S = 40
 _RULE = DEFAULT_RULES[0]

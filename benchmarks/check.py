@@ -25,17 +25,10 @@ from pathlib import Path
 
 from benchmarks import detector, session
 
-__all__ = ["FLOORS", "RATIOS", "Floor", "faults", "main", "slower"]
-
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What a figure may be.
-
-    Attributes:
-        least: not less than this; None: no bound.
-        most: not more than this; None: no bound.
-    """
+    """The bounds of a figure, both inclusive; None: there is none."""
 
     least: float | None = None
     most: float | None = None
@@ -111,13 +104,7 @@ _RESULTS = Path(__file__).with_name("results")
 
 
 def slower(name: str, published: Mapping[str, float], measured: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each ratio of a benchmark that is worse than it was.
-
-    Args:
-        name: of the benchmark.
-        published: the summary of its committed report.
-        measured: the same of a run.
-    """
+    """Return a sentence for each ratio of a benchmark that is worse than it was."""
     return [
         f"{name}: got {ratio} {measured[ratio]:.2f}, expected at most {SPEED_TOLERANCE} times the"
         f" published {published[ratio]:.2f}"

@@ -17,24 +17,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, WSMsgType
 
+from benchmarks.live import cpu_s, running_server
 from benchmarks.report import Report, argument_parser, percentile
-
-__all__ = ["BUDGETS", "main"]
 
 BUDGETS = {
     "server_cpu_percent": 100.0,
@@ -113,11 +108,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 async def _run(plan: Plan, report: Report) -> None:
-    with _server() as (server, addresses), _streams(plan, addresses["ingest"]):
+    started = running_server("--model", "moody", "--dashboard")
+    with started as (pid, addresses), _streams(plan, addresses["ingest"]):
         http = addresses["http"]
         await _until_live(http, plan.streams)
         await asyncio.sleep(plan.warm_up_s)
-        alone = await _cpu_percent(server.pid, plan.seconds / 2)
+        alone = await _cpu_percent(pid, plan.seconds / 2)
         report.add(viewers=0, server_cpu_percent=alone)
         counters = [Counter() for _ in range(plan.viewers)]
         async with _browser(http, counters[0]) as findings, _viewers(http, counters[1:]):
@@ -127,7 +123,7 @@ async def _run(plan: Plan, report: Report) -> None:
                 counter.num_bytes = counter.messages = 0
             findings.start()
             begun_s = time.monotonic()
-            watched = await _cpu_percent(server.pid, plan.seconds)
+            watched = await _cpu_percent(pid, plan.seconds)
             took_s = time.monotonic() - begun_s
             seen = await findings.stop()
         per_viewer = [counter.num_bytes / took_s / 1000 for counter in counters[1:]]
@@ -158,28 +154,6 @@ def _frame_figures(seen: Findings) -> dict[str, Any]:
 
 
 @contextmanager
-def _server() -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "benchmarks.live_server", "--model", "moody"),
-                *("--dashboard", "--store", f"sqlite:///{folder}/timelines.db"),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        try:
-            assert server.stdout is not None
-            line = next((line for line in server.stdout if line.startswith("{")), None)
-            if line is None:
-                raise RuntimeError("the server did not come up")
-            yield server, json.loads(line)
-        finally:
-            _end(server)
-
-
-@contextmanager
 def _streams(plan: Plan, url: str) -> Iterator[None]:
     # Streams outlast everything; they are ended, not waited for.
     seconds = plan.warm_up_s * 3 + plan.seconds * 2 + 120
@@ -198,15 +172,6 @@ def _streams(plan: Plan, url: str) -> Iterator[None]:
         clients.wait()
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 async def _until_live(http: str, streams: int) -> None:
     async with ClientSession() as session, asyncio.timeout(120):
         while True:
@@ -218,14 +183,9 @@ async def _until_live(http: str, streams: int) -> None:
 
 async def _cpu_percent(pid: int, seconds: float) -> float:
     """Return the processor time of a process over the next seconds, in percent of one core."""
-    begin_s, begin_cpu_s = time.monotonic(), _cpu_s(pid)
+    begin_s, begin_cpu_s = time.monotonic(), cpu_s(pid)
     await asyncio.sleep(seconds)
-    return round(100 * (_cpu_s(pid) - begin_cpu_s) / (time.monotonic() - begin_s), 1)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return round(100 * (cpu_s(pid) - begin_cpu_s) / (time.monotonic() - begin_s), 1)
 
 
 @asynccontextmanager

@@ -43,8 +43,6 @@ from training.augment import landline
 from training.clips import Clip, data_dir, read_clip, read_clips
 from training.corpora import read_more_clips
 
-__all__ = ["Talk", "diarisation_error", "draw_talk", "main", "turns_of"]
-
 _TALK_S = 75.0
 _LEVEL = 0.05
 _LONGEST_CLIP_SAMPLES = 5 * SAMPLE_RATE_HZ

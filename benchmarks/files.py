@@ -37,8 +37,6 @@ from benchmarks.report import Report, argument_parser, median
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 
-__all__ = ["main"]
-
 _PIECE_S = 30
 _MEMORY_LENGTHS_S = {"1min": 60, "10min": 600, "3h": 10_800}
 _FUNASR_LENGTHS_S = (60, 200, 600)

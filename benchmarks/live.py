@@ -28,14 +28,12 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Report, argument_parser
-
-__all__ = ["main"]
 
 STEP_MS = {"live": 500, "economy": 1000}
 
@@ -119,12 +117,12 @@ def _model(engine: str, folder: Path) -> tuple[str, str]:
 
 def _climb(rung: Rung) -> dict[str, Any]:
     """Run one rung and return what was seen."""
-    with _server(rung) as (server, url):
-        processes = _processes(server.pid)
+    with _started(rung) as (pid, addresses):
+        processes = _processes(pid)
         idle_kb = sum(map(_memory_kb, processes))
         client = subprocess.Popen(
             [
-                *(sys.executable, "-m", "benchmarks.live_client", "--url", url),
+                *(sys.executable, "-m", "benchmarks.live_client", "--url", addresses["ingest"]),
                 *("--clients", str(rung.clients), "--seconds", str(rung.seconds)),
                 *("--step-ms", str(STEP_MS[rung.profile])),
             ],
@@ -154,17 +152,30 @@ def _climb(rung: Rung) -> dict[str, Any]:
     }
 
 
+def _started(rung: Rung) -> AbstractContextManager[tuple[int, dict[str, str]]]:
+    return running_server(
+        *("--model", rung.model, "--runtime", rung.runtime, "--models-dir", rung.models_dir),
+        *("--workers", str(rung.workers), "--profile", rung.profile),
+    )
+
+
 @contextmanager
-def _server(rung: Rung) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start a server with a store of its own; yield it and its address when it is ready."""
+def running_server(
+    *arguments: str, checkout: Path | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Start ``benchmarks.live_server`` with a store of its own, of a checkout, None: of this one.
+
+    Yield its process id and its addresses, ``ingest`` and ``http``, when it is ready.
+    """
+    environment = {} if checkout is None else {"PYTHONPATH": str(checkout)}
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
             [
-                *(sys.executable, "-m", "benchmarks.live_server", "--model", rung.model),
-                *("--runtime", rung.runtime, "--models-dir", rung.models_dir),
+                *(sys.executable, "-m", "benchmarks.live_server", *arguments),
                 *("--store", f"sqlite:///{folder}/timelines.db"),
-                *("--workers", str(rung.workers), "--profile", rung.profile),
             ],
+            cwd=checkout,
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -173,10 +184,10 @@ def _server(rung: Rung) -> Iterator[tuple[subprocess.Popen[str], str]]:
             assert server.stdout is not None
             ready, _, _ = select.select([server.stdout], [], [], 300)
             if not ready or not (line := server.stdout.readline().strip()):
-                raise RuntimeError(f"the server for {rung.engine} did not come up")
+                raise RuntimeError(f"the server {' '.join(arguments)} did not come up")
             while not line.startswith("{"):
                 line = server.stdout.readline().strip()
-            yield server, json.loads(line)["ingest"]
+            yield server.pid, json.loads(line)
         finally:
             server.send_signal(signal.SIGTERM)
             try:

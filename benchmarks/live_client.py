@@ -35,8 +35,6 @@ from websockets.uri import WebSocketURI, parse_uri
 from benchmarks.report import percentile
 from benchmarks.speech import corpus_stream, shared_speech_dir, stand_in_speech
 
-__all__ = ["main"]
-
 _RATE_HZ = 16_000
 _FRAME_S = 0.02
 _TICK_S = 0.001

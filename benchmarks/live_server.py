@@ -36,8 +36,6 @@ from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
 from stream_server.server import Server
 
-__all__ = ["main"]
-
 _MADE_UP = {"null": load_null, "moody": load_moody}
 """Engines that compute nothing."""
 

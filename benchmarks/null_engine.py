@@ -22,11 +22,7 @@ _EMBEDDING_DIM = 768
 
 
 class NullEngine:
-    """Answers every window with the same frames. See :class:`ser_engine.core.engine.Core`.
-
-    Args:
-        name: what the model is called.
-    """
+    """Answers every window with the same frames. See :class:`ser_engine.core.engine.Core`."""
 
     runtime_name = "none"
 

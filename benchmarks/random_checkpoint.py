@@ -22,16 +22,6 @@ from typing import Any
 import torch
 import yaml
 
-__all__ = [
-    "LABELS",
-    "LABELS_OF_FIVE_CLASSES",
-    "SIZES",
-    "NetworkSize",
-    "model_config",
-    "random_state_dict",
-    "write_random_checkpoint",
-]
-
 LABELS = (
     "生气/angry",
     "厌恶/disgusted",
@@ -64,8 +54,6 @@ class NetworkSize:
     """The sizes that tell the published networks apart.
 
     Attributes:
-        embed_dim: width of the transformer.
-        num_heads: attention heads.
         prenet_depth: blocks of the audio-specific part.
         depth: blocks of the shared part.
         conv_channels: width of the convolutional extractor.
@@ -192,11 +180,7 @@ def random_state_dict(
 ) -> dict[str, torch.Tensor]:
     """Return float32 weights under FunASR's names and in its order.
 
-    Args:
-        size: a key of :data:`SIZES`.
-        num_tokens: rows of the head.
-        with_decoder: also the pre-training decoder, which the published files leave out.
-        seed: the same seed gives the same weights.
+    ``size``: a key of :data:`SIZES`. The published files leave the pre-training decoder out.
     """
     return dict(_tensors(SIZES[size], num_tokens, with_decoder, seed))
 

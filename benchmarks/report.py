@@ -24,8 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Report", "alternate", "argument_parser", "median", "percentile"]
-
 _PACKAGES = ("torch", "numpy", "openvino", "nncf", "onnxruntime", "funasr", "emotion-monitor")
 
 
@@ -34,11 +32,8 @@ class Report:
     """The findings of one run.
 
     Attributes:
-        settings: what was asked for.
         summary: the figures to quote.
         rows: every measurement behind them.
-        machine: where it ran.
-        versions: with what.
     """
 
     settings: dict[str, Any]
@@ -85,12 +80,7 @@ def alternate(
 ) -> dict[str, list[float]]:
     """Time contestants in turn, so that each meets the same moods of the machine.
 
-    Args:
-        contestants: name -> what is timed; it is given the number of the round.
-        rounds: how often each runs.
-
-    Returns:
-        name -> seconds of each round.
+    A contestant is given the number of the round. Return the seconds of each round, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):

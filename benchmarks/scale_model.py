@@ -40,11 +40,7 @@ _WARM_UP_S = 2.0
 
 
 class PassTimes:
-    """How long a pass takes, by its number of windows.
-
-    Args:
-        measured: seconds of passes by their number of windows.
-    """
+    """How long a pass takes, by its number of windows."""
 
     def __init__(self, measured: Mapping[int, Sequence[float]]) -> None:
         self._sizes = np.array(sorted(measured), float)

@@ -49,9 +49,6 @@ class Case:
     """A format and audio in it.
 
     Attributes:
-        name: of the case.
-        audio_format: of the stream.
-        data: its audio.
         call: the messages of a platform that carry it; none: it comes as it is.
     """
 

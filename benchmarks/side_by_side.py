@@ -12,20 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import select
-import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from benchmarks.live import cpu_s
+from benchmarks.live import cpu_s, running_server
 from benchmarks.report import Report, argument_parser
-
-__all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,24 +30,24 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     seconds = 12.0 if options.quick else options.seconds
     names = ("other", "this")
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         servers = [
             stack.enter_context(
-                running_server(checkout.resolve(), options.model, f"{folder}/{name}")
+                running_server("--model", options.model, checkout=checkout.resolve())
             )
-            for name, checkout in zip(names, (options.other, Path.cwd()), strict=True)
+            for checkout in (options.other, Path.cwd())
         ]
         before_s = [cpu_s(pid) for pid, _ in servers]
         clients = [
             subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "benchmarks.live_client", "--url", url),
+                    *(sys.executable, "-m", "benchmarks.live_client", "--url", addresses["ingest"]),
                     *("--clients", str(options.clients), "--seconds", str(seconds)),
                 ],
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for _, url in servers
+            for _, addresses in servers
         ]
         seen = [json.loads(client.communicate(timeout=seconds * 4 + 120)[0]) for client in clients]
         used_s = [cpu_s(pid) - before for (pid, _), before in zip(servers, before_s, strict=True)]
@@ -65,34 +57,6 @@ def main(arguments: list[str] | None = None) -> None:
         report.add(checkout=name, cpu_ms_a_stream_and_s=round(cpu_ms, 2), **row)
     report.summary["times the other"] = round(used_s[1] / used_s[0], 3)
     report.finish(options.json)
-
-
-@contextlib.contextmanager
-def running_server(checkout: Path, model: str, store: str) -> Iterator[tuple[int, str]]:
-    """Start the server of a checkout; yield its process id and address when it is ready."""
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "benchmarks.live_server", "--model", model),
-            *("--store", f"sqlite:///{store}.db"),
-        ],
-        cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        ready, _, _ = select.select([server.stdout], [], [], 300)
-        if not ready or not (line := server.stdout.readline()):
-            raise RuntimeError(f"the server of {checkout} did not come up")
-        while not line.startswith("{"):
-            line = server.stdout.readline()
-        address: dict[str, Any] = json.loads(line)
-        yield server.pid, address["ingest"]
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(timeout=60)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,6 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from benchmarks.report import Report, argument_parser
 
-__all__ = ["main"]
-
 _RATE_HZ = 16_000
 _CHUNK_S = 0.2
 _SPEED = 10.0
@@ -58,11 +56,6 @@ _QUERY = "encoding=pcm_s16le&sample_rate=16000"
 
 class Callers:
     """Clients of one server.
-
-    Args:
-        ingest: its address for audio.
-        http: its other address.
-        rng: what they do, and when.
 
     Attributes:
         calls: begun so far.

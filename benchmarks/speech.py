@@ -11,8 +11,6 @@ import numpy as np
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 
-__all__ = ["CORPORA", "corpus_stream", "shared_speech_dir", "some_speech", "stand_in_speech"]
-
 CORPORA = ("emodb", "ravdess", "nemo_pl")
 
 

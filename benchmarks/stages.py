@@ -21,11 +21,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.live import cpu_s
+from benchmarks.live import cpu_s, running_server
 from benchmarks.report import Report, argument_parser
-from benchmarks.side_by_side import running_server
-
-__all__ = ["main"]
 
 STAGES: tuple[tuple[str, str], ...] = (
     ("speech detector: network", r"^(_run|Network\.\w+) \(ser_engine/timeline/silero"),
@@ -55,10 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
     report = Report({"clients": options.clients, "seconds": seconds})
     with tempfile.TemporaryDirectory() as folder:
         stacks = Path(folder, "stacks")
-        with running_server(Path.cwd(), "null", f"{folder}/server") as (pid, url):
+        with running_server("--model", "null") as (pid, addresses):
             clients = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "benchmarks.live_client", "--url", url),
+                    *(sys.executable, "-m", "benchmarks.live_client", "--url", addresses["ingest"]),
                     *("--clients", str(options.clients), "--seconds", str(2 * seconds + 12)),
                 ],
                 stdout=subprocess.DEVNULL,

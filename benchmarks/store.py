@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection, Engine
 from benchmarks.report import Report, argument_parser
 from emotion_monitor.local_services import PostgreSQL, bin_dir
 from ser_engine.schema import ModelNotice
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import StoreConfig
 from stream_server.store import Store, partitions
 from stream_server.wire.results import Point, Result, StreamChannel, StreamOpened
@@ -192,7 +192,7 @@ def _name(number: int) -> str:
 
 async def write(store: Store) -> float:
     """Return how many results of live streams a second the store takes."""
-    bus = LocalBus()
+    bus = Bus()
     running = asyncio.create_task(store.run(bus.subscribe(name="store", capacity=1_000_000)))
     results: list[Result] = [_opened(f"live-{each}") for each in range(_WRITTEN_STREAMS)]
     results += [

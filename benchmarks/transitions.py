@@ -15,8 +15,6 @@ from ser_engine.files.results import StreamResult
 from ser_engine.types import FloatArray
 from training.clips import Clip, read_clip
 
-__all__ = ["Transition", "TransitionResult", "draw_transitions", "play", "speech_bounds"]
-
 _PART_SAMPLES = 4 * 16_000
 """Each emotion is held for about this long: clips of it are joined until it is."""
 

@@ -32,9 +32,6 @@ class Dashboard:
 
     Made before the first stream begins: the wall does not find out about streams that are live by
     then.
-
-    Args:
-        root: holds the pages' files, see :class:`~dashboard.shell.Shell`.
     """
 
     def __init__(

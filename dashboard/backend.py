@@ -107,42 +107,28 @@ class RuleView(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity
 
 
-class RightsBackend(Protocol):
-    """Consent, objection and oversight of a server."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RightsBackend:
+    """Consent, objection and oversight of a server.
 
-    @property
-    def config(self) -> RightsConfig:
-        """The settings."""
-        ...
+    Attributes:
+        halt: returns the last word of an overseer.
+        set_halt: halts all analysis, or lets it go on.
+        tell: takes note of consent; False if the stream is not live.
+        object: ends a stream, erases what is kept of it; False if it is not live.
+        erase_stream: erases a stream that has ended; False if there was nothing.
+        purge: leaves nothing of what was erased in the files of the database, if that can be.
+        hashed: returns a value as metadata hold it that are pseudonymised.
+    """
 
-    @property
-    def halt(self) -> Halt:
-        """The last word of an overseer."""
-        ...
-
-    async def set_halt(self, halt: Halt) -> None:
-        """Halt all analysis, or let it go on."""
-        ...
-
-    def tell(self, stream_id: str, told: Told) -> bool:
-        """Take note of consent; return False if the stream is not live."""
-        ...
-
-    async def object(self, stream_id: str) -> bool:
-        """End a stream, erase what is kept of it; return False if it is not live."""
-        ...
-
-    async def erase_stream(self, stream_id: str) -> bool:
-        """Erase a stream that has ended; return False if there was nothing."""
-        ...
-
-    async def purge(self) -> bool:
-        """Leave nothing of what was erased in the files of the database, if that can be."""
-        ...
-
-    def hashed(self, value: str) -> str:
-        """Return a value as metadata hold it that are pseudonymised."""
-        ...
+    config: RightsConfig
+    halt: Callable[[], Halt]
+    set_halt: Callable[[Halt], Awaitable[None]]
+    tell: Callable[[str, Told], bool]
+    object: Callable[[str], Awaitable[bool]]
+    erase_stream: Callable[[str], Awaitable[bool]]
+    purge: Callable[[], Awaitable[bool]]
+    hashed: Callable[[str], str]
 
 
 class AnalysisError(Exception):
@@ -185,7 +171,6 @@ class Analysed:
     """A file that has been analysed.
 
     Attributes:
-        duration_s: of the recording.
         summary: the fields of :class:`~dashboard.pages.analyse.routes.JobSummary`.
         cache_key: of the file's bytes, the model that was used and the settings.
     """
@@ -224,7 +209,6 @@ class Backend:
     """The rest of the server.
 
     Attributes:
-        version: of the project.
         store: None: results are not stored.
         recordings: None: audio is not stored.
         config: returns every setting in effect.
@@ -235,7 +219,6 @@ class Backend:
             raises BusyError if too many are being played.
         rights: consent, objection, oversight; None: of nobody.
         keys: by which audio is encrypted on the disk; None: it is not.
-        rules: that raise alerts.
         acknowledged: is told of each alert that was acknowledged, for the pages of other servers.
     """
 

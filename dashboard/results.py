@@ -52,12 +52,8 @@ def demo_chunks(
 
     The form is that of :func:`ser_engine.files.documents.demo_of`.
 
-    Args:
-        table: the CSV of an utterance or of frames.
-        num_channels: that were analysed.
-        is_frame: whether its rows are frames.
-        channel: only this one, from 0.
-        scores: add the posteriors of all classes.
+    ``table`` is the CSV of an utterance or, with ``is_frame``, of frames, ``channel`` the only one
+    that is wanted; ``scores`` adds the posteriors of all classes.
     """
     is_bare = channel is not None or num_channels == 1
     with table.open(encoding="utf-8", newline="") as file:
@@ -135,11 +131,7 @@ def write_result(
 ) -> None:
     """Write the files of a result.
 
-    Args:
-        folder: is there.
-        analysis: what was found.
-        log: lines on what was done.
-        check: called every now and then; what it raises ends the writing.
+    ``check`` is called every now and then; what it raises ends the writing.
     """
     for name, chunks in (
         ("result.json", json_chunks(analysis)),
@@ -240,12 +232,7 @@ def _rename_table(path: Path, name: str) -> None:
 
 
 def zip_chunks(folder: Path, keys: Keys | None = None) -> Iterator[bytes]:
-    """Yield a ZIP file of a result, without holding all of it at once.
-
-    Args:
-        folder: of the result.
-        keys: by which its audio is encrypted; None: it is not.
-    """
+    """Yield a ZIP file of a result, without holding all of it at once."""
     out = _Chunks()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name in FOLDER_FILES:

@@ -40,9 +40,7 @@ _TYPES = {
 def content_security_policy(own: str, ingest: str) -> str:
     """Return what a page may load and connect to.
 
-    Args:
-        own: origin of the page's own WebSockets; Safari does not count them as ``'self'``.
-        ingest: address that its microphone streams to.
+    ``own`` is the origin of the page's own WebSockets, which Safari does not count as ``'self'``.
     """
     return "; ".join(
         (

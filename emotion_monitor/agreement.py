@@ -49,8 +49,6 @@ class Labelled:
     """One channel of a recording, with the labels of a person.
 
     Attributes:
-        path: the recording.
-        channel: its index, from 0.
         tier: the labels, each a class of the model or ``unclear``.
         foreign_s: seconds of other labels, by their text; they are left out.
     """
@@ -84,12 +82,9 @@ def read_labelled(
 ) -> Labelled:
     """Return a recording's labels.
 
-    Args:
-        recording: the file.
-        labels: of the model; each may be named in English, in any case, or in Chinese.
-        tier: its name; None: the only one with labels of the model.
-        channel: of the recording; None: the number at the end of the tier's name, as exports of
-            Emotion Monitor have it, or 0.
+    A label may be named in English, in any case, or in Chinese. ``tier`` None: the only one with
+    labels of the model. ``channel`` None: the number at the end of the tier's name, as exports of
+    Emotion Monitor have it, or 0.
 
     Raises:
         AnnotationError: there are no labels, or none or several tiers that could be meant.
@@ -133,9 +128,7 @@ def _is_of_model(tier: Tier, known: dict[str, str]) -> bool:
 def held_against(labelled: Labelled, analysis: FileAnalysis) -> Agreement:
     """Return how far the segments of a channel say what the labels say.
 
-    Args:
-        labelled: a person's labels, the rows of the confusion.
-        analysis: of the recording, at the granularity ``stream``.
+    The labels are the rows of the confusion; the analysis is of the granularity ``stream``.
 
     Raises:
         AnnotationError: the recording has no such channel.

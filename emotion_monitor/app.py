@@ -80,9 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit status: 0, 1 where a command failed, 2 where the arguments or the settings are wrong, 130
     after Ctrl-C before the command could see to it.
-
-    Args:
-        arguments: what follows the program's name; None: those of the process.
     """
     _make_output_safe()
     _make_home()

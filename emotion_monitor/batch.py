@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal, Protocol, Self, get_args
 
+import msgspec
+
 from ser_engine.errors import SerEngineError
 from ser_engine.files.analyser import Analyser, Answer, Wanted
 from ser_engine.files.annotations import SUFFIXES, annotation_text, tiers_of_result
@@ -65,7 +67,7 @@ class Entry:
     key: str = ""
     formats: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    rows: tuple[dict[str, Any], ...] = field(default=())
+    rows: tuple[dict[str, str | int | float | None], ...] = ()
     model: str = ""
     error: str = ""
 
@@ -78,36 +80,13 @@ class Entry:
     def from_line(cls, line: bytes) -> Self | None:
         """Return what a line says, or None where it is none of ours."""
         try:
-            document = json.loads(line)
-            texts: dict[str, Any] = {name: document[name] for name in _TEXTS}
-            lists = {name: tuple(document[name]) for name in _LISTS}
-            rows, prints = tuple(document["rows"]), document["fingerprint"]
-            words: tuple[Any, ...] = (
-                *texts.values(),
-                *(word for each in lists.values() for word in each),
-            )
-            if not all(isinstance(word, str) for word in words):
-                return None
-            if not all(isinstance(row, dict) for row in rows):
-                return None
-            cells = (cell for row in rows for cell in row.values())
-            if not all(cell is None or type(cell) in (str, int, float) for cell in cells):
-                return None
-            fingerprint = None if prints is None else Fingerprint(**prints)
-            return cls(fingerprint=fingerprint, rows=rows, **{**lists, **texts})
-        except (ValueError, KeyError, TypeError, RecursionError):
+            return msgspec.convert(json.loads(line), cls)
+        except (ValueError, msgspec.ValidationError, RecursionError):
             return None
 
 
-_TEXTS = ("source", "place", "sha256", "key", "model", "error")
-_LISTS = ("formats", "outputs")
-
-
 class Manifest:
-    """The entries of a folder of results.
-
-    Args:
-        folder: of the results; it must be there.
+    """The entries of a folder of results, which must be there.
 
     Raises:
         OSError: its manifest cannot be read.
@@ -369,35 +348,21 @@ class Tally:
         return self.analysed + self.skipped + self.failed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One run.
+    """One run, into a folder that is there.
 
-    Args:
-        folder: of the results; it must be there.
-        manifest: of that folder.
-        analyser: does the work.
-        model: sha256 of its model.
-        formats: what is written of each file.
-        report: gets the outcome of each file, and the progress.
+    ``model``: SHA-256 of the analyser's. ``report`` gets the outcome of each file, and the
+    progress.
     """
 
-    def __init__(
-        self,
-        *,
-        folder: Path,
-        manifest: Manifest,
-        analyser: Analyser,
-        model: str,
-        formats: Sequence[Format],
-        report: Report,
-    ) -> None:
-        self._folder = folder
-        self._manifest = manifest
-        self._analyser = analyser
-        self._model = model
-        self._formats = formats
-        self._report = report
-        self.tally = Tally()
+    folder: Path
+    manifest: Manifest
+    analyser: Analyser
+    model: str
+    formats: Sequence[Format]
+    report: Report
+    tally: Tally = field(default_factory=Tally)
 
     def run(self, files: Sequence[PlacedFile]) -> None:
         """Analyse the files that have no results yet.
@@ -407,12 +372,12 @@ class Batch:
             EngineDeadError: nothing is scored any more.
             OSError: the folder cannot be written.
         """
-        self._analyser.run(self._wanted(files), self._take, on_progress=self._report.moved)
+        self.analyser.run(self._wanted(files), self._take, on_progress=self.report.moved)
 
     def _wanted(self, files: Sequence[PlacedFile]) -> Iterator[Wanted]:
         for file in files:
             path = file.found.path
-            known = self._manifest.get(file.source)
+            known = self.manifest.get(file.source)
             fingerprint = Fingerprint.of(path)
             sha256 = ""
             if fingerprint is not None:
@@ -424,16 +389,16 @@ class Batch:
                     continue
             if known is not None and sha256 and self._is_done(known, sha256):
                 self.tally.skipped += 1
-                self._report.skipped()
+                self.report.skipped()
                 continue
             yield Wanted(path, file.place, fingerprint, sha256, about=file)
 
     def _is_done(self, known: Entry, sha256: str) -> bool:
         return (
             not known.error
-            and known.key == self._analyser.key(sha256)
-            and set(self._formats) <= set(known.formats)
-            and all((self._folder / name).is_file() for name in known.outputs)
+            and known.key == self.analyser.key(sha256)
+            and set(self.formats) <= set(known.formats)
+            and all((self.folder / name).is_file() for name in known.outputs)
         )
 
     def _take(self, answer: Answer) -> None:
@@ -447,32 +412,32 @@ class Batch:
             self.tally.analysed += 1
             self.tally.kept += answer.is_kept
             self.tally.audio_s += answer.outcome.duration_s
-            self._report.done(answer.outcome.duration_s)
+            self.report.done(answer.outcome.duration_s)
 
     def _write(self, file: PlacedFile, wanted: Wanted, analysis: FileAnalysis) -> None:
-        former = self._manifest.get(file.source)
-        outputs = write_outputs(self._folder, file.place, analysis, self._formats)
+        former = self.manifest.get(file.source)
+        outputs = write_outputs(self.folder, file.place, analysis, self.formats)
         entry = Entry(
             source=file.source,
             place=file.place,
             fingerprint=wanted.fingerprint,
             sha256=wanted.sha256,
-            key=self._analyser.key(wanted.sha256),
-            formats=tuple(self._formats),
+            key=self.analyser.key(wanted.sha256),
+            formats=tuple(self.formats),
             outputs=outputs,
             rows=rows_of(analysis),
-            model=self._model,
+            model=self.model,
         )
-        self._manifest.add(entry)
+        self.manifest.add(entry)
         if former is not None:
-            remove_outputs(self._folder, [each for each in former.outputs if each not in outputs])
+            remove_outputs(self.folder, [each for each in former.outputs if each not in outputs])
 
     def _fail(self, file: PlacedFile, reason: str) -> None:
         self.tally.failed += 1
         entry = Entry(source=file.source, place=file.place, error=reason)
-        if self._manifest.get(file.source) != entry:
-            self._manifest.add(entry)
-        self._report.failed(file.found.path, reason)
+        if self.manifest.get(file.source) != entry:
+            self.manifest.add(entry)
+        self.report.failed(file.found.path, reason)
 
 
 def write_tables(folder: Path, formats: Sequence[Format]) -> tuple[str, ...]:

@@ -124,12 +124,8 @@ def lag_p95_s(
 ) -> float:
     """Return the 95th percentile of the time from a window's last sample to its result.
 
-    Args:
-        num_streams: each brings a window a step, at a moment of its own.
-        step_s: between two windows of a stream.
-        pass_s: seconds of a forward pass by its number of windows.
-        max_batch: windows of a pass at most.
-        max_wait_s: a pass waits for more windows as long.
+    Each stream brings a window every ``step_s``, at a moment of its own. ``pass_s``: seconds of a
+    forward pass by its number of windows, ``max_batch`` at most; it waits ``max_wait_s`` for more.
     """
     rng = np.random.default_rng(0)
     phases = np.sort(rng.random(num_streams)) * step_s
@@ -155,11 +151,7 @@ def most_streams(
 ) -> tuple[int, float, str]:
     """Return the most streams at p95 lag ≤ one step, that lag in s, and what is full then.
 
-    Args:
-        measured: of the model.
-        config: step and batches.
-        server_s: seconds of a core that a stream costs the server a second, the engine apart.
-        cores: of the machine.
+    ``server_s``: seconds of a core that a stream costs the server a second, the engine apart.
     """
     step_s = config.timeline.step_ms / 1000
     by_server = int(_LOOP_SHARE / server_s) if server_s else MOST_STREAMS
@@ -214,9 +206,7 @@ def profiles_of(config: EngineConfig) -> list[EngineConfig]:
 def measure_engine(config: EngineConfig, budget_s: float) -> list[Measured]:
     """Measure one engine, in this process, with each profile.
 
-    Args:
-        config: names model and runtime.
-        budget_s: time for all of them, loading apart.
+    ``budget_s`` is for all of them, loading apart.
 
     Raises:
         SerEngineError: model or runtime cannot be had.
@@ -282,12 +272,7 @@ def _median_pass_s(
 
 
 def measure_server(config: EngineConfig, seconds: float) -> float:
-    """Return the seconds of a core that a session takes for a second of a stream, engine apart.
-
-    Args:
-        config: windows, speech detection.
-        seconds: of audio.
-    """
+    """Return the seconds of a core that a session takes for a second of a stream, engine apart."""
     from ser_engine.frames import num_frames
     from ser_engine.labels import EMOTION2VEC_TOKENS, LabelSet
     from ser_engine.types import ModelInfo, WindowResult
@@ -339,11 +324,8 @@ def measure_all(
 ) -> Iterator[Capacity | str]:
     """Yield what each model on each runtime carries, or why that is not known.
 
-    Args:
-        settings: of the server; each engine's model and runtime are replaced.
-        models: to try, by name.
-        runtimes: to try with each.
-        budget_s: time for all of them, loading apart.
+    Each engine's model and runtime in the settings are replaced. ``budget_s`` is for all of them,
+    loading apart.
     """
     cores = usable_cores()
     profiles = [

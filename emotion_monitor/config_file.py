@@ -136,11 +136,7 @@ _UNITS = {
 
 
 def config_text(sections: dict[str, Any]) -> str:
-    """Return a ``config.yaml`` with a comment above every setting: meaning, unit and range.
-
-    Args:
-        sections: the dataclass instances, by section.
-    """
+    """Return a ``config.yaml`` with a comment above every setting: meaning, unit and range."""
     lines = _HEADER.splitlines()
     for name, section in sections.items():
         lines += ["", *_comment(inspect.getdoc(section) or "", 0), f"{name}:", *_group(section, 2)]

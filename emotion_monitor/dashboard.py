@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from dashboard.app import Dashboard
@@ -19,6 +20,7 @@ from dashboard.backend import (
     EngineView,
     KnownModel,
     ModelsView,
+    RightsBackend,
     RuleView,
     UpgradeView,
 )
@@ -37,9 +39,10 @@ from ser_engine.schema import LabelName
 from stream_server.access import Scope, Who
 from stream_server.engines.status import EngineStatus, PoolStatus
 from stream_server.feeds.source import FeedSource
-from stream_server.rights import Halt
 from stream_server.server import Server
 from stream_server.wire.messages import ChannelSpec, Ready
+
+T = TypeVar("T")
 
 
 def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> None:
@@ -66,32 +69,14 @@ def make_backend(
         from ser_engine.models.registry import inventory
 
         found = await asyncio.to_thread(inventory, model_config)
-        return tuple(
-            KnownModel(
-                name=model.name,
-                form=model.form.value,
-                size_bytes=model.size_bytes,
-                licence=model.licence,
-                sha256=model.sha256,
-            )
-            for model in found
-        )
+        return _views(found, KnownModel)
 
     def config() -> dict[str, Any]:
         return {name: asdict(getattr(settings, name)) for name in type(settings).model_fields}
 
     def stream_status(stream_id: str) -> StreamStatus | None:
         heartbeat = server.heartbeat(stream_id)
-        if heartbeat is None:
-            return None
-        return StreamStatus(
-            received_s=heartbeat.received_s,
-            published_s=heartbeat.published_s,
-            lag_ms=heartbeat.lag_ms,
-            real_time_factor=heartbeat.real_time_factor,
-            effective_step_ms=heartbeat.effective_step_ms,
-            unrecorded_s=heartbeat.unrecorded_s,
-        )
+        return None if heartbeat is None else _view(heartbeat, StreamStatus)
 
     return Backend(
         version=version("emotion-monitor"),
@@ -117,56 +102,36 @@ def make_backend(
         },
         sample_audio=sample_call_wav,
         play_sample_call=calls.play,
-        rights=ServerRights(server),
-        keys=server.keys,
-        rules=tuple(
-            RuleView(
-                name=rule.name,
-                labels=rule.labels,
-                roles=rule.roles,
-                threshold=rule.threshold,
-                hold_s=rule.hold_s,
-                severity=rule.severity,
-            )
-            for rule in settings.stream_server.alerts.rules
+        rights=RightsBackend(
+            config=server.rights.config,
+            halt=lambda: server.rights.halt,
+            set_halt=server.halt,
+            tell=server.tell,
+            object=server.object,
+            erase_stream=server.erase_stream,
+            purge=server.purge,
+            hashed=server.rights.hashed,
         ),
+        keys=server.keys,
+        rules=_views(settings.stream_server.alerts.rules, RuleView),
         acknowledged=server.acknowledged,
     )
 
 
-class ServerRights:
-    """A server as :class:`~dashboard.backend.RightsBackend`."""
+def _view(value: object, kind: type[T]) -> T:
+    """Return the fields of a view, which are attributes of a value by the same names."""
+    return msgspec.convert(value, kind, from_attributes=True)
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self.config = server.rights.config
-        self.hashed = server.rights.hashed
-        self.set_halt = server.halt
-        self.tell = server.tell
-        self.object = server.object
-        self.erase_stream = server.erase_stream
-        self.purge = server.purge
 
-    @property
-    def halt(self) -> Halt:
-        """The last word of an overseer."""
-        return self._server.rights.halt
+def _views(values: Iterable[object], kind: type[T]) -> tuple[T, ...]:
+    return tuple(_view(each, kind) for each in values)
 
 
 def _models(status: PoolStatus) -> ModelsView:
-    upgrade = status.upgrade
     return ModelsView(
         is_ready=status.is_ready,
         engines=tuple(map(_engine, status.engines)),
-        upgrade=UpgradeView(
-            state=upgrade.state.value,
-            model=upgrade.model,
-            licence=upgrade.licence,
-            hub=upgrade.hub,
-            done_bytes=upgrade.done_bytes,
-            total_bytes=upgrade.total_bytes,
-            reason=upgrade.reason,
-        ),
+        upgrade=_view(status.upgrade, UpgradeView),
     )
 
 
@@ -177,9 +142,7 @@ def _engine(status: EngineStatus) -> EngineView:
         licence=info.licence,
         notice=info.notice,
         runtime=status.runtime,
-        labels=tuple(
-            LabelName(name=label.name, name_zh=label.name_zh) for label in info.labels.labels
-        ),
+        labels=_views(info.labels.labels, LabelName),
         takes_new_streams=status.takes_new_streams,
         streams=status.num_streams,
         pending=status.num_pending,
@@ -201,10 +164,8 @@ async def sample_call_wav() -> bytes:
 class SampleCalls:
     """Plays the sample call to this server as an ordinary client.
 
-    Args:
-        url: returns the address for audio, which is known once the server listens.
-        token: lets it in.
-        certificate: of the server; None: it has no TLS.
+    ``url`` returns the address for audio, which is known once the server listens. ``certificate``
+    None: the server has no TLS.
     """
 
     def __init__(self, url: Callable[[], str], token: str, certificate: Path | None = None) -> None:

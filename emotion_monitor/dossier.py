@@ -23,12 +23,7 @@ _CARD = "MODEL_CARD.md"
 
 
 def dossier(settings: Settings, *, now: datetime.datetime) -> str:
-    """Return the file as Markdown.
-
-    Args:
-        settings: those in effect.
-        now: the time it is made.
-    """
+    """Return the file as Markdown."""
     parts: list[tuple[str, Callable[[Settings], Iterator[str]]]] = [
         ("What needs attention", _findings),
         ("The system", _system),

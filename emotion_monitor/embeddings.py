@@ -28,10 +28,8 @@ from ser_engine.files.search import find_recordings
 def write_picture(path: Path, table: dict[str, list[Any]], shares: tuple[float, float]) -> None:
     """Write the page.
 
-    Args:
-        path: of the page.
-        table: ``file``, ``cluster`` (from 1), ``x`` and ``y`` of every recording.
-        shares: of the variance that either axis shows, 0 to 1.
+    ``table``: ``file``, ``cluster`` (from 1), ``x`` and ``y`` of every recording; ``shares`` of the
+    variance that either axis shows, 0 to 1.
 
     Raises:
         OSError: it cannot be written.
@@ -91,11 +89,8 @@ def embeddings_of(
     depth, or where there are none all of its recordings. A recording is analysed; it has an
     embedding a channel.
 
-    Args:
-        paths: of files and folders.
-        open_engine: called when a recording is to be analysed.
-        config: how it is analysed.
-        use_cache: take results that were had before, and keep new ones.
+    ``open_engine`` is called when a recording is to be analysed. ``use_cache``: take results that
+    were had before, and keep new ones.
 
     Raises:
         EmbeddingError: a file is no embedding, a folder holds none, a recording cannot be analysed.

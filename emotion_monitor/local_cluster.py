@@ -28,7 +28,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from emotion_monitor.local_services import (
@@ -91,12 +90,8 @@ class _Pool:
 class LocalCluster:
     """Runs while it is entered.
 
-    Args:
-        engines: how many.
-        on_ray: they are replicas of Ray Serve, else processes of their own.
-        model: what they score with.
-        assignments: further settings of all servers, as of ``--set``.
-        dashboard_port: of the HTTP port of the dashboard; 0: any.
+    ``on_ray``: the engines are replicas of Ray Serve, else processes of their own. ``assignments``:
+    further settings of all servers, as of ``--set``.
     """
 
     def __init__(
@@ -151,12 +146,7 @@ class LocalCluster:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
     def ingest_url(self, name: str) -> str:
@@ -210,11 +200,8 @@ class LocalCluster:
     def add_replicas(self, pool: str, number: int, at_most: int = 0) -> str:
         """Start another pool of replicas and return its address, once it is there.
 
-        Args:
-            pool: its name.
-            number: of replicas that are always there.
-            at_most: that there are under load, which is looked at as often as Ray Serve can; 0: no
-                more.
+        ``number`` of them are always there, ``at_most`` under load, which is looked at as often as
+        Ray Serve can; 0: no more.
 
         Raises:
             TimeoutError: it is not.
@@ -338,13 +325,7 @@ def _run_engine(
 
 
 async def play_call(url: str, name: str, seconds: float | None = None) -> None:
-    """Stream the sample call to a server at the speed of speech.
-
-    Args:
-        url: of the server.
-        name: of the stream.
-        seconds: of the call; None: all of it.
-    """
+    """Stream the sample call to a server at the speed of speech."""
     samples, rate_hz = await asyncio.to_thread(load_sample_call)
     if seconds is not None:
         samples = samples[: round(seconds * rate_hz)]

@@ -134,11 +134,7 @@ def nats_program() -> str | None:
 
 
 class NatsServer:
-    """A NATS server with JetStream, on loopback, on a port that stays the same.
-
-    Args:
-        folder: for what JetStream keeps.
-    """
+    """A NATS server with JetStream, on loopback, on a port that stays the same."""
 
     def __init__(self, folder: Path) -> None:
         self._port = free_port()

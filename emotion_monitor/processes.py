@@ -60,10 +60,6 @@ def front_server(
 ) -> Server:
     """Return a server whose streams and engine are in processes of their own.
 
-    Args:
-        settings: all of them; ``processes.workers`` is not 0.
-        serve_more: see :class:`~stream_server.server.Server`.
-
     Raises:
         ConfigError: the system cannot share a port among processes.
     """
@@ -94,9 +90,6 @@ def front_server(
 
 class Children:
     """The processes of a server; :class:`~stream_server.cluster.front.Workers`.
-
-    Args:
-        settings: of the server.
 
     Attributes:
         path: folder of their sockets.
@@ -292,10 +285,8 @@ def _bound(
 async def run_engine(settings: Settings, url: str, link: FrontLink | None = None) -> int:
     """Lend engines to other processes until a signal, or the end of standard input with a link.
 
-    Args:
-        settings: all of them.
-        url: where; see :func:`stream_server.cluster.zeromq.endpoint_of`.
-        link: to the front that is told how the engine is doing; None: there is none.
+    ``url``: see :func:`stream_server.cluster.zeromq.endpoint_of`. ``link``: to the front that is
+    told how the engine is doing; None: there is none.
 
     Returns:
         The exit status: 0, or 1 if the address could not be had or the engine is dead.

@@ -31,10 +31,6 @@ _LOOK_S = 2.0
 async def run_ray_engine(settings: ReplicaSettings, url: str) -> int:
     """Have Ray Serve run engines until a signal; see the module's picture.
 
-    Args:
-        settings: of the replicas.
-        url: see :func:`~stream_server.engines.ray_pool.ray_address`.
-
     Returns:
         The exit status: 0, or 1 if there is no such cluster or its replicas do not start.
 

@@ -50,9 +50,7 @@ def _quick_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def run_server(settings: Settings, *, demo: bool = False) -> int:
     """Serve until SIGINT or SIGTERM, with the dashboard if the settings say so.
 
-    Args:
-        settings: all of them.
-        demo: also play the sample call to the server, from a process of its own.
+    ``demo``: also play the sample call to the server, from a process of its own.
 
     Returns:
         The exit status: 0, or 1 if a port or the store could not be opened.

@@ -101,9 +101,8 @@ class Settings(BaseSettings):
 def load_settings(config_file: Path | None = None, assignments: Sequence[str] = ()) -> Settings:
     """Read the settings from all sources.
 
-    Args:
-        config_file: read instead of the installed ``config.yaml``.
-        assignments: ``section.group.name=value``; of two for one setting the later one holds.
+    ``config_file`` is read instead of the installed ``config.yaml``. Of two ``assignments``
+    (``section.group.name=value``) for one setting the later one holds.
 
     Raises:
         ConfigError: one line: the setting, where it was set, what was got and what is allowed.

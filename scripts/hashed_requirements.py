@@ -26,10 +26,8 @@ _PROJECT = "emotion-monitor"
 def hashed_requirements(extras: Iterable[str], pyproject: str, hashes: str) -> str:
     """Return the entries of a requirements file for the package with these extras.
 
-    Args:
-        extras: names of extras, ``all`` included; those of ``dev`` have no hashes.
-        pyproject: content of ``pyproject.toml``.
-        hashes: content of ``requirements/hashes.txt``.
+    ``extras`` may have ``all``; those of ``dev`` have no hashes. The others are the contents of
+    ``pyproject.toml`` and ``requirements/hashes.txt``.
 
     Raises:
         LookupError: there is no such extra, or no hash of what it needs.

@@ -53,7 +53,6 @@ class Call:
     """A stream to be seen.
 
     Attributes:
-        name: of the stream.
         roles: of its channels.
         moods: of the analysed channel, in turns of about 10 s: ``natural`` speech, or an emotion
             that is acted.

@@ -73,12 +73,7 @@ def generated() -> dict[str, str]:
 
 
 def with_site_links(markdown: str, source: str) -> str:
-    """Return a page of the repository with the links it has on the site.
-
-    Args:
-        markdown: of the page.
-        source: its path in the repository.
-    """
+    """Return a page of the repository with the links it has on the site."""
     folder = posixpath.dirname(source)
     # Pages of docs/ may lie in a folder of it; generated ones lie at the top.
     own = posixpath.relpath(folder, "docs") if folder.startswith("docs") else "."

@@ -96,12 +96,8 @@ def walk(
 ) -> None:
     """Follow one tutorial.
 
-    Args:
-        name: of the page, without its ending.
-        folder: where it is followed.
-        environment: of every command; a ``python`` is on its path.
-        changes: texts to write instead of others that are printed, such as ports.
-        ready_url: of the server that the tutorial starts, if it starts one.
+    A ``python`` is on the path of ``environment``. ``changes``: texts to write instead of others
+    that are printed, such as ports.
 
     Raises:
         RuntimeError: a command fails, or the tutorial does not end as it says.

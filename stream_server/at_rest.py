@@ -130,9 +130,7 @@ class PlainFile:
 class EncryptedFile(PlainFile):
     """An encrypted file that reads and writes as if it were plain, anywhere within or at its end.
 
-    Args:
-        fd: of the file, for reading and, if it is written, writing; owned.
-        keys: see :class:`Keys`.
+    ``fd``, for reading and, if it is written, writing, is owned.
 
     Raises:
         OSError: it is no such file, or its key is missing. The descriptor stays open.

@@ -9,8 +9,8 @@ Publishing never waits and never fails because of a subscriber. A subscriber tha
 what does not fit in its own mailbox, counted; a filter that raises ends its own subscription only,
 and the error reaches the subscriber where it reads.
 
-``Bus`` is what the rest of the server depends on; ``LocalBus`` is the one inside the process.
-Everything runs on one event loop's thread, so nothing here is locked.
+It is within a process: what comes from other processes and servers is published again here
+(``stream_server.cluster``). Everything runs on one event loop's thread, so nothing is locked.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from stream_server.wire.results import (
     Alert,
@@ -133,11 +132,7 @@ class Subscription:
 
     ``async for result in subscription`` ends when the bus or the subscription is closed.
 
-    Args:
-        name: kind of subscriber, for metrics and logs: one of a small fixed number.
-        capacity: how many results wait at most.
-        wants: which results; None: all.
-        on_end: called once, when nothing more is to be delivered.
+    ``on_end`` is called once, when nothing more is to be delivered.
     """
 
     def __init__(
@@ -225,12 +220,7 @@ class Subscription:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         self.close()
 
     def _take(self, max_results: int) -> list[Result]:
@@ -286,43 +276,13 @@ class SubscriberFigures:
     merged: int = 0
 
 
-class Bus(Protocol):
-    """Where results are published and subscribed to.
-
-    A bus between machines would deliver what comes over the network to the same
-    :class:`Subscription`.
-    """
-
-    def publish(self, result: Result) -> None:
-        """Hand a result to all subscribers that want it; returns at once and never raises."""
-
-    def subscribe(self, *, name: str, capacity: int, wants: Wants | None = None) -> Subscription:
-        """Return what reads all results published from now on; on a closed bus it is at its end.
-
-        Args:
-            name: kind of subscriber, for metrics and logs: one of a small fixed number.
-            capacity: how many results wait at most before the least needed are dropped.
-            wants: which results; None: all.
-
-        Raises:
-            ValueError: the capacity is below 1.
-        """
-
-    def close(self) -> None:
-        """End all subscriptions; each reader gets what already waits for it, then the end."""
-
-    def figures(self) -> dict[str, SubscriberFigures]:
-        """Return the figures of all subscriptions there are and were, by name."""
-        ...
-
-
 def of_stream(stream_id: str) -> Wants:
     """Return a filter that wants the results of one stream."""
     return lambda result: result.stream_id == stream_id
 
 
-class LocalBus:
-    """A :class:`Bus` inside the process."""
+class Bus:
+    """Where results are published and subscribed to, within the process."""
 
     def __init__(self) -> None:
         # Replaced, never changed: publish() may be going through it while a filter subscribes or
@@ -333,12 +293,19 @@ class LocalBus:
         self._is_closed = False
 
     def publish(self, result: Result) -> None:
-        """See :meth:`Bus.publish`."""
+        """Hand a result to all subscribers that want it; returns at once and never raises."""
         for subscription in self.subscriptions:
             subscription.deliver(result)
 
     def subscribe(self, *, name: str, capacity: int, wants: Wants | None = None) -> Subscription:
-        """See :meth:`Bus.subscribe`."""
+        """Return what reads all results published from now on; on a closed bus it is at its end.
+
+        ``name``: kind of subscriber, for metrics and logs, one of a small fixed number. Beyond
+        ``capacity`` the least needed results are dropped. ``wants`` None: all.
+
+        Raises:
+            ValueError: the capacity is below 1.
+        """
         subscription = Subscription(name, capacity, wants, self._forget)
         if self._is_closed:
             subscription.end()
@@ -347,13 +314,13 @@ class LocalBus:
         return subscription
 
     def close(self) -> None:
-        """See :meth:`Bus.close`."""
+        """End all subscriptions; each reader gets what already waits for it, then the end."""
         self._is_closed = True
         for subscription in self.subscriptions:
             subscription.end()
 
     def figures(self) -> dict[str, SubscriberFigures]:
-        """See :meth:`Bus.figures`."""
+        """Return the figures of all subscriptions there are and were, by name."""
         names: Iterable[str] = {*self._ended_dropped, *(one.name for one in self.subscriptions)}
         found = {
             name: SubscriberFigures(

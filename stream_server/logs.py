@@ -48,12 +48,7 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} |
 
 
 def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
-    """Send all events from ``config.level`` on to ``stream``, replacing what was set up before.
-
-    Args:
-        config: level and format.
-        stream: where lines go; None: standard error.
-    """
+    """Send all events from ``config.level`` on to ``stream``, replacing what was set up before."""
     stream = sys.stderr if stream is None else stream
     as_json = config.format == "json" or (config.format == "auto" and not stream.isatty())
     shared: list[Processor] = [
@@ -144,10 +139,7 @@ _MAX_KINDS = 64
 class SparseLog:
     """Says when a line of a kind may be written.
 
-    Args:
-        interval_s: time in which ``burst`` lines of a kind may come.
-        now_s: the time, from any origin.
-        burst: see ``interval_s``.
+    ``burst`` lines of a kind may come within ``interval_s``.
     """
 
     def __init__(
@@ -164,11 +156,7 @@ class SparseLog:
         self._kinds: dict[str, tuple[float, int, int]] = {}
 
     def take(self, kind: str) -> int | None:
-        """Return how many lines were left out since the last one; None: leave this out, too.
-
-        Args:
-            kind: of the line.
-        """
+        """Return how many lines were left out since the last one; None: leave this out, too."""
         if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
             kind = ""
         now_s = self._now_s()
@@ -193,11 +181,7 @@ def without_quotes(text: str) -> str:
 
 
 class RefusalLog:
-    """Counts refused connections, and logs each, or of a flood some and their number.
-
-    Args:
-        count: takes the code and the route of each.
-    """
+    """Counts refused connections, and logs each, or of a flood some and their number."""
 
     def __init__(self, count: Callable[[str, str], None]) -> None:
         self._count = count
@@ -206,9 +190,7 @@ class RefusalLog:
     def __call__(self, route: str, error: ProtocolError) -> None:
         """Note one.
 
-        Args:
-            route: where it came in: first part of the path, or the name of another port.
-            error: why it is refused.
+        ``route``: first part of the path, or the name of another port.
         """
         self._count(error.code.value, route)
         left_out = self._lines.take(f"{route} {error.code}")

@@ -189,23 +189,12 @@ class Metrics:
 
     def waiting_from(self, num_waiting: Callable[[], int]) -> None:
         """Show how many streams wait for a lost client."""
-
-        def collect() -> Iterator[Metric]:
-            yield _gauge(
-                "streams_waiting",
-                "Open streams that wait for their client to reconnect.",
-                value=num_waiting(),
-            )
-
-        self._collect(collect)
+        text = "Open streams that wait for their client to reconnect."
+        self._read(_gauge, "streams_waiting", text, num_waiting)
 
     def tasks_from(self, num_tasks: Callable[[], int]) -> None:
         """Show how many tasks the event loop has."""
-
-        def collect() -> Iterator[Metric]:
-            yield _gauge("tasks", "Tasks of the event loop.", value=num_tasks())
-
-        self._collect(collect)
+        self._read(_gauge, "tasks", "Tasks of the event loop.", num_tasks)
 
     def stream_closed(self, reason: str) -> None:
         """A stream ended, with the reason of ``stream_closed``."""
@@ -246,12 +235,7 @@ class Metrics:
             self._skipped.inc()
 
     def window_published(self, seconds: float, trace_id: str = "") -> None:
-        """The results of a window were published so long after its last audio had come.
-
-        Args:
-            seconds: that time.
-            trace_id: of its trace; "": it is not traced.
-        """
+        """The results of a window were published so long after its last audio had come."""
         self._published.observe(seconds, {"trace_id": trace_id} if trace_id else None)
 
     def step(self, size: int, inference_s: float, waits_s: Iterable[float]) -> None:
@@ -399,17 +383,10 @@ class Metrics:
         pending: Callable[[], int],
     ) -> None:
         """Show the results that a store has written, has lost, and has still to write."""
-
-        def collect() -> Iterator[Metric]:
-            yield _counter("store_written", "Results written to the store.", value=written())
-            yield _counter(
-                "store_dropped",
-                "Results lost because the store did not keep up, or refused them.",
-                value=dropped(),
-            )
-            yield _gauge("store_pending", "Results that wait to be written.", value=pending())
-
-        self._collect(collect)
+        lost = "Results lost because the store did not keep up, or refused them."
+        self._read(_counter, "store_written", "Results written to the store.", written)
+        self._read(_counter, "store_dropped", lost, dropped)
+        self._read(_gauge, "store_pending", "Results that wait to be written.", pending)
 
     def others_from(
         self,
@@ -420,39 +397,21 @@ class Metrics:
         dropped: Callable[[], int],
     ) -> None:
         """Show how the bus between servers is doing."""
-
-        def collect() -> Iterator[Metric]:
-            yield _gauge("bus_connected", "1 while connected to NATS.", value=float(connected()))
-            yield _gauge("bus_servers", "Other servers that are heard.", value=servers())
-            yield _gauge(
-                "bus_kept", "Alerts, acknowledgements and audit that wait for NATS.", value=kept()
-            )
-            yield _counter(
-                "bus_dropped",
-                "Alerts and acknowledgements lost because too many waited for NATS.",
-                value=dropped(),
-            )
-
-        self._collect(collect)
+        waits = "Alerts, acknowledgements and audit that wait for NATS."
+        lost = "Alerts and acknowledgements lost because too many waited for NATS."
+        self._read(_gauge, "bus_connected", "1 while connected to NATS.", connected)
+        self._read(_gauge, "bus_servers", "Other servers that are heard.", servers)
+        self._read(_gauge, "bus_kept", waits, kept)
+        self._read(_counter, "bus_dropped", lost, dropped)
 
     def recordings_from(
         self, *, dropped_s: Callable[[], float], num_failed: Callable[[], int]
     ) -> None:
         """Show what recordings have lost: seconds of audio, and how often."""
-
-        def collect() -> Iterator[Metric]:
-            yield _counter(
-                "recording_dropped_seconds",
-                "Audio that is silence in recordings: the disk was too slow or full, in seconds.",
-                value=dropped_s(),
-            )
-            yield _counter(
-                "recording_failures",
-                "Times a recording could not be written; it goes on when it can.",
-                value=num_failed(),
-            )
-
-        self._collect(collect)
+        silence = "Audio that is silence in recordings: the disk was too slow or full, in seconds."
+        failed = "Times a recording could not be written; it goes on when it can."
+        self._read(_counter, "recording_dropped_seconds", silence, dropped_s)
+        self._read(_counter, "recording_failures", failed, num_failed)
 
     def engines_from(self, engines: Callable[[], Iterable[EngineStatus]]) -> None:
         """Show the engines that are open, by model: an engine that is closed takes its series."""
@@ -501,6 +460,12 @@ class Metrics:
         merged = CollectorRegistry()
         merged.register(_Figures(lambda: map(_metric, _added_up([*own, *others, *self._ended]))))
         return merged
+
+    def _read(
+        self, make: Callable[..., Metric], name: str, text: str, value: Callable[[], float]
+    ) -> None:
+        """Show a figure that is read when somebody looks."""
+        self._collect(lambda: iter((make(name, text, value=float(value())),)))
 
     def _collect(self, collect: Callable[[], Iterator[Metric]]) -> None:
         self.registry.register(_Figures(collect))

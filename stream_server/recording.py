@@ -115,9 +115,7 @@ class FlacFile:
     A full disk raises nothing. What was encoded waits in memory, see :attr:`error`; write silence
     meanwhile, of which an hour takes some 150 kB.
 
-    Args:
-        path: of the file, which must not exist.
-        keys: by which it is encrypted; None: it is not.
+    There must be no file at ``path``.
 
     Raises:
         OSError: the file cannot be made.
@@ -241,9 +239,7 @@ class Recording:
     def tap(self, channel: int, samples: FloatArray) -> None:
         """Record samples of a channel; never blocks, never raises.
 
-        Args:
-            channel: index of the channel.
-            samples: float32 ``(samples,)``, 16 kHz, -1 to 1; gaps as zeros. Not kept.
+        ``samples``: float32 ``(samples,)``, 16 kHz, -1 to 1; gaps as zeros. Not kept.
         """
         self._recordings.put(self, channel, samples)
 
@@ -261,11 +257,6 @@ class Recording:
 
 class Recordings:
     """Writes recordings in a thread of its own, and deletes old ones.
-
-    Args:
-        config: the ``recording`` group of the settings.
-        keys: by which files are encrypted; None: they are not.
-        now: the time, seconds since 1970.
 
     Raises:
         ConfigError: the folder cannot be made.
@@ -454,10 +445,7 @@ class Recordings:
     def _write(self, channel: _Channel, is_closed: bool, is_last: bool) -> None:
         """Write what waits of a channel.
 
-        Args:
-            channel: which.
-            is_closed: no more comes.
-            is_last: what cannot be written now never will be.
+        ``is_closed``: no more comes. ``is_last``: what cannot be written now never will be.
         """
         with self._changed:
             waiting, channel.waiting = channel.waiting, []

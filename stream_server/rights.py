@@ -113,11 +113,7 @@ def withheld(standing: Standing, config: RightsConfig, *, is_halted: bool) -> Ga
 class Rights:
     """The policy of one server and its state.
 
-    Args:
-        config: the settings.
-
     Attributes:
-        config: the settings.
         person_key: of the installation, for hashes of metadata; None: there is no store yet.
         on_change: called when all analysis is halted or goes on.
     """

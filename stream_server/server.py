@@ -18,7 +18,6 @@ import contextlib
 import re
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import structlog
@@ -33,7 +32,7 @@ from stream_server.access.tls import tls_of
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import Cooldown, check_rules
 from stream_server.at_rest import load_keys
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
@@ -67,19 +66,12 @@ _HTTP_SHUTDOWN_S = 5.0
 class Server:
     """Serves while it is entered (``async with``).
 
+    ``serve_more`` adds routes to ``app`` that need a running server, e.g. the dashboard; it is
+    called when bus, store and feeds run, before the ports are open.
+
     Attributes:
-        access: who may do what.
-        ingest: where streams come in.
         keys: of what is encrypted on the disk; None: nothing is.
         tls: of both ports; None: they have none.
-
-    Args:
-        engine_config: settings of the engines.
-        config: the server's settings.
-        engines: None: a pool made from the settings.
-        serve_more: adds routes to ``app`` that need a running server, e.g. the dashboard; called
-            when bus, store and feeds run, before the ports are open.
-        make_ingest: makes what takes streams in.
     """
 
     def __init__(
@@ -93,9 +85,9 @@ class Server:
     ) -> None:
         self.metrics = Metrics()
         self._serve_more = serve_more
-        self.bus = LocalBus()
+        self.bus = Bus()
         # Of streams that run here, which alone are stored and acted on here.
-        self.own_bus = LocalBus() if config.bus.url else self.bus
+        self.own_bus = Bus() if config.bus.url else self.bus
         self.live_streams = LiveStreams(self.bus)
         self.on_acknowledged_elsewhere: Callable[[str], None] = lambda alert_id: None
         self._others: NatsBus | None = None
@@ -200,12 +192,7 @@ class Server:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Stop accepting, send every stream its last results, write them, close."""
         _log.info("server_stopping", streams=len(self.live_streams))
         await self._stack.aclose()

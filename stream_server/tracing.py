@@ -58,10 +58,7 @@ def configure_tracing(
 ) -> None:
     """Trace windows of this process from now on, if the settings say so.
 
-    Args:
-        config: where spans go, and of how many windows.
-        process: ``service.name`` of the spans.
-        processor: takes them instead.
+    ``process``: ``service.name`` of the spans; ``processor`` takes them instead.
 
     Raises:
         ConfigError: OpenTelemetry is not installed.
@@ -105,11 +102,7 @@ def close_tracing() -> None:
 class WindowTrace:
     """The trace of one window: phases, one after another.
 
-    Args:
-        tracing: of this process.
-        stream_id: of its stream.
-        channel: index of its channel.
-        arrived_ns: when the message with its last audio came, as of :func:`time.time_ns`.
+    ``arrived_ns``: when the message with its last audio came, as of :func:`time.time_ns`.
     """
 
     def __init__(self, tracing: _Tracing, stream_id: str, channel: int, arrived_ns: int) -> None:
@@ -135,11 +128,7 @@ class WindowTrace:
         self._phase = self._child(name, now_ns)
 
     def end(self, outcome: str) -> None:
-        """End it.
-
-        Args:
-            outcome: what became of the window, as in the metrics.
-        """
+        """End it."""
         now_ns = time.time_ns()
         self._phase.end(now_ns)
         self._root.set_attribute("outcome", outcome)
@@ -205,11 +194,7 @@ def add_span(
 ) -> None:
     """Add a span of this process to a trace that began in another one; it ends now.
 
-    Args:
-        traceparent: what came with the message; "": of none, and nothing is done.
-        name: of the span.
-        began_ns: as of :func:`time.time_ns`.
-        attributes: of the span.
+    ``traceparent`` "": of no trace, and nothing is done. ``began_ns``: as of :func:`time.time_ns`.
     """
     tracing = _of_process
     if tracing is None or not traceparent:

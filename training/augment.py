@@ -16,8 +16,6 @@ from ser_engine.frames import SAMPLE_RATE_HZ
 from training.clips import FloatArray
 from training.tones import hold_music
 
-__all__ = ["Augmenter", "car", "change_speed", "landline", "noise", "synthetic_room", "telephone"]
-
 _TELEPHONE_HZ = 8_000
 
 
@@ -108,12 +106,7 @@ def synthetic_room(rng: np.random.Generator) -> FloatArray:
 
 
 class Augmenter:
-    """Draws renderings of a clip.
-
-    Args:
-        responses_dir: folder of room impulse responses.
-        voices: other speech, to make babble of.
-    """
+    """Draws renderings of a clip."""
 
     def __init__(self, responses_dir: Path, voices: list[FloatArray]) -> None:
         self._responses = [_response(path) for path in sorted(responses_dir.glob("*.wav"))]
@@ -124,10 +117,7 @@ class Augmenter:
     ) -> FloatArray:
         """Return one rendering: each effect by chance, in the order in which they happen.
 
-        Args:
-            samples: speech.
-            rng: decides.
-            speed: whether it may be played faster or slower, which changes its length.
+        ``speed``: it may be played faster or slower, which changes its length.
         """
         if speed and rng.random() < 0.7:
             samples = change_speed(samples, float(rng.uniform(0.87, 1.15)))

@@ -24,8 +24,6 @@ from ser_engine.models.compact.front_end import NUM_MELS
 from training.clips import CLASSES
 from training.voices import paced, revoiced
 
-__all__ = ["Batch", "Prepared", "WindowSource", "load_prepared"]
-
 _UNKNOWN = CLASSES.index("unknown")
 _VOICES = (0.12, 0.2, 0.2)
 """Furthest that formants, pitch and pace are moved; natural logarithms of factors."""
@@ -87,15 +85,8 @@ def _split(
 class WindowSource:
     """Draws batches. Which clips: those of ``speakers``.
 
-    Args:
-        prepared: all clips.
-        keep: whether clip ``i`` may be used.
-        corpus_shares: how often each corpus is drawn; those without clips are left out.
-        seed: of everything drawn. The same step gives the same batch.
-        change_share: windows that change to another emotion.
-        unknown_share: windows without speech.
-        clean_share: windows of recordings as they are.
-        revoiced_share: windows moved to other voices and paces.
+    ``keep``: whether clip ``i`` may be used. ``seed``: of everything drawn; the same step gives the
+    same batch. ``revoiced_share``: windows moved to other voices and paces.
     """
 
     def __init__(

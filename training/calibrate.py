@@ -31,8 +31,6 @@ from training.devset import Item, read_devset
 from training.export import Calibration, export, load_run
 from training.head import load_standard
 
-__all__ = ["fit", "fit_temperature", "main", "neutral_logits", "spans"]
-
 _SPAN_FRAMES = 75
 _SPAN_STEP_FRAMES = 25
 _NEUTRAL = CLASSES.index("neutral")
@@ -74,14 +72,10 @@ def fit(
 ) -> Calibration:
     """Return temperature and threshold.
 
-    Args:
-        items: of the dev set.
-        fitting: gives frame logits (frames, classes) of a network that is not trained on their
-            speakers.
-        shipped: the same of the one that is shipped.
-        neutral_bias: added to the logit of neutral after the temperature.
-        shown: share of natural speech that may be shown as an emotion.
-        temperature: where there is no network to fit it with.
+    ``fitting`` gives frame logits (frames, classes) of a network that is not trained on the
+    speakers of ``items``, ``shipped`` of the one that is shipped. ``shown``: share of natural
+    speech that may be shown as an emotion. ``temperature``: where there is no network to fit it
+    with.
     """
     logits, truth, weights = [], [], []
     acted = [item for item in items if item.group.split()[0] not in ("natural", "sounds")]
@@ -115,11 +109,8 @@ def neutral_logits(
 
     That is what a channel's own mean is made of, so an average voice is left as it is.
 
-    Args:
-        items: of the dev set.
-        score: gives frame logits (frames, classes), before temperature and bias, of a network that
-            was not trained on their speakers.
-        calibration: of the model.
+    ``score`` gives frame logits (frames, classes), before temperature and bias, of a network that
+    was not trained on the speakers of ``items``.
     """
     natural = [item for item in items if item.group in ("natural", "natural telephone")]
     rows = torch.stack([span for item in natural for span in spans(score(item), item.speech)])

@@ -13,8 +13,6 @@ import soundfile
 
 from ser_engine.frames import SAMPLE_RATE_HZ
 
-__all__ = ["CLASSES", "CORPORA", "Clip", "FloatArray", "data_dir", "read_clip", "read_clips"]
-
 FloatArray = npt.NDArray[np.float32]
 
 CORPORA = ("emodb", "ravdess", "nemo_pl")
@@ -31,12 +29,10 @@ class Clip:
     """One acted recording.
 
     Attributes:
-        path: its file.
         corpus: ``emodb``, ``ravdess`` or ``nemo_pl``.
         speaker: unique over corpora.
         emotion: one of :data:`CLASSES`; calm counts as neutral.
         split: ``train`` or ``val``, by speaker.
-        duration_s: length.
         gender: ``F``, ``M`` or "".
     """
 

@@ -19,17 +19,6 @@ import soxr
 from ser_engine.frames import SAMPLE_RATE_HZ
 from training.clips import Clip, FloatArray, read_clips
 
-__all__ = [
-    "ACTED",
-    "DEV_SPEAKERS",
-    "HELD_OUT_NATURAL",
-    "NATURAL",
-    "PROMPTS",
-    "read_corpus",
-    "read_more_clips",
-    "read_prompts",
-]
-
 ACTED = ("emodb", "ravdess", "nemo_pl", "ased", "emogator", "emospeech")
 NATURAL, PROMPTS = "natural", "prompts"
 

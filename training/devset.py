@@ -8,7 +8,7 @@ speaker.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ser_engine.frames import span_samples
 from ser_engine.models.compact.front_end import FrontEnd as CompactFrontEnd
-from ser_engine.models.model import FrameOutputs
 from ser_engine.models.standard import Standard, levelled
 from training.augment import Augmenter, telephone
 from training.clips import CLASSES, FloatArray, data_dir, read_clip
@@ -26,8 +25,6 @@ from training.corpora import DEV_SPEAKERS, HELD_OUT_NATURAL, NATURAL, read_corpu
 from training.progress import Progress
 from training.scenes import _loud, sound_source, target_of, trimmed
 from training.shards import frozen_network
-
-__all__ = ["Item", "main", "read_devset", "summarise"]
 
 _CLIPS = 150
 """Of each corpus: as many as there are, or this many at equal distances."""
@@ -61,49 +58,6 @@ class Item:
 def read_devset(path: Path) -> list[Item]:
     """Read what :func:`main` wrote."""
     return [Item(*fields) for fields in torch.load(path, weights_only=True)]
-
-
-def summarise(
-    items: Sequence[Item], score: Callable[[Item], FrameOutputs], *, neutral_bias: float = 0.0
-) -> dict[str, float]:
-    """Return recall of each group of clips, and what natural speech and sounds are called.
-
-    Args:
-        items: to score.
-        score: gives the outputs of one.
-        neutral_bias: added to the logit of neutral.
-    """
-    logits = pooled_logits(items, score)
-    logits[:, CLASSES.index("neutral")] += neutral_bias
-    answers = logits.argmax(axis=1)
-    posteriors = np.exp(logits - logits.max(axis=1, keepdims=True))
-    posteriors /= posteriors.sum(axis=1, keepdims=True)
-    found: dict[str, float] = {}
-    doubt = (CLASSES.index("neutral"), CLASSES.index("unknown"))
-    for group in sorted({item.group for item in items}):
-        rows = [i for i, item in enumerate(items) if item.group == group]
-        if group.split()[0] in (NATURAL, "sounds"):
-            calm = np.isin(answers[rows], doubt)
-            found[f"{group} neutral or unknown"] = float(calm.mean())
-            emotion = np.delete(posteriors[rows], doubt, axis=1).max(axis=1)
-            found[f"{group} emotion above .6"] = float((emotion > 0.6).mean())
-            continue
-        truth = np.array([CLASSES.index(items[i].emotion) for i in rows])
-        right = answers[rows] == truth
-        found[group] = float(np.mean([right[truth == c].mean() for c in sorted(set(truth))]))
-    return {name: round(value, 3) for name, value in found.items()}
-
-
-def pooled_logits(
-    items: Sequence[Item], score: Callable[[Item], FrameOutputs]
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Return the mean logits over the speech of each item (items, classes)."""
-    rows = []
-    with torch.inference_mode():
-        for item in items:
-            logits = score(item).logits[0]
-            rows.append(logits[item.speech].mean(dim=0).double().numpy())
-    return np.stack(rows)
 
 
 def _items(data: Path, model: Standard) -> Iterator[Item]:

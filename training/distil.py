@@ -9,50 +9,37 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ser_engine.models.compact import COMPACT, COMPACT_WEIGHTS, Compact
 from training.batches import _masked, _tilted
 from training.clips import CLASSES
-from training.muon import Muon, is_matrix
-from training.schedule import follow, load_state, rate_at, save_state
+from training.muon import compact_optimisers
+from training.schedule import Schedule, follow, given_values, part_costs, take_steps
 from training.shard_batches import Batch, ShardSource
 from training.voices import revoiced
 
-__all__ = ["DistilPlan", "main", "train"]
-
-_SAVE_EVERY_S = 60.0
 _VOICES = (0.1, 0.15)
 
 
-@dataclass(frozen=True, slots=True)
-class DistilPlan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistilPlan(Schedule):
     """What is trained, on what and for how long.
 
     Attributes:
-        steps: optimiser steps.
-        batch_size: scenes a step.
-        peak_rate: learning rate after the warm-up.
-        warm_up_steps: steps of linear growth.
-        weight_decay: of the optimisers.
         teacher_share: weight of what the teacher says, against what was recorded.
         all_frames: share of the loss on the mean over all frames; the rest pools speech only.
-        average_decay: of the moving average of the weights.
         start_share: of the weights it starts from in those it ends with: the mean of both keeps
             more of what the first network did than its training does (Wortsman et al. 2022,
             "Robust fine-tuning of zero-shot models").
         revoiced_share: scenes moved to other voices.
         corpus_shares: how often each corpus is drawn.
-        dropout: share of activations left out.
-        seed: of the batches.
     """
 
     steps: int = 1500
@@ -75,7 +62,6 @@ class DistilPlan:
         ("sounds", 0.11),
     )
     dropout: float = 0.1
-    seed: int = 1
 
 
 class Teacher:
@@ -111,33 +97,13 @@ def train(plan: DistilPlan, shards: Path, teacher: Teacher, start: Path, out: Pa
     facts = asdict(plan) | {"sizes": asdict(model.sizes)}
     (out / "plan.json").write_text(json.dumps(facts, indent=1))
     average = starting_network(start, plan).eval().requires_grad_(False)
-    optimisers = _optimisers(model, plan)
-    step = load_state(out / "state.pt", model, average, optimisers)
-    saved = said = time.monotonic()
-    losses: list[float] = []
-    while step < plan.steps:
-        torch.manual_seed(plan.seed * 1_000_003 + step)  # dropout: the same after a resumption
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = plan.peak_rate * rate_at(step, plan.steps, plan.warm_up_steps)
-        batch = source.batch(step, plan.batch_size)
-        loss = scene_loss(model, batch, teacher, plan, np.random.default_rng([plan.seed, step, 7]))
-        model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        for optimiser in optimisers:
-            optimiser.step()
-        step += 1
-        follow(average, model, min(plan.average_decay, step / (step + 20)))
-        losses.append(float(loss.detach()))
-        now = time.monotonic()
-        if now - said > 15:
-            said = now
-            recent = losses[-100:]
-            print(f"step {step}/{plan.steps}: loss {sum(recent) / len(recent):.3f}", flush=True)
-        if now - saved >= _SAVE_EVERY_S or step == plan.steps:
-            saved = now
-            save_state(out / "state.pt", step, model, average, optimisers)
+    optimisers = compact_optimisers(model, plan.peak_rate, plan.weight_decay)
+
+    def loss_of(step: int) -> Tensor:
+        rng = np.random.default_rng([plan.seed, step, 7])
+        return scene_loss(model, source.batch(step, plan.batch_size), teacher, plan, rng)
+
+    take_steps(model, average, optimisers, plan, loss_of, out / "state.pt")
     follow(average, starting_network(start, plan), 1 - plan.start_share)
     torch.save(average.state_dict(), out / "average.pt")
     return average
@@ -170,10 +136,7 @@ def scene_loss(
             (batch.speech, 1 - plan.all_frames),
             (torch.ones_like(inside), plan.all_frames),
         ):
-            frames = (part & speech).float()
-            count = frames.sum(dim=1)
-            pooled = (logits * frames[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
-            each = F.cross_entropy(pooled, target, reduction="none", label_smoothing=0.03)
+            each, count = part_costs(logits, (part & speech).float(), target, 0.03)
             total = total + weight * (each * part.sum(dim=1) / batch.frames * (count > 4)).mean()
     return total
 
@@ -192,21 +155,6 @@ def starting_network(start: Path, plan: DistilPlan) -> Compact:
     return model
 
 
-def _optimisers(model: Compact, plan: DistilPlan) -> list[torch.optim.Optimizer]:
-    named = list(model.named_parameters())
-    inner = [v for n, v in named if v.ndim > 1 and is_matrix(v) and "head" not in n]
-    outer = [v for n, v in named if v.ndim > 1 and not (is_matrix(v) and "head" not in n)]
-    vectors = [v for _, v in named if v.ndim <= 1]
-    groups = [
-        {"params": outer, "weight_decay": plan.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return [
-        Muon(inner, plan.peak_rate, plan.weight_decay),
-        torch.optim.AdamW(groups, lr=plan.peak_rate, betas=(0.9, 0.98)),
-    ]
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.distil", description=__doc__)
@@ -218,15 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
-    known = {field.name for field in fields(DistilPlan)}
-    values = {}
-    for text in given.set:
-        name, _, value = text.partition("=")
-        if name not in known:
-            parser.error(f"got --set {text}, expected one of {sorted(known)}")
-        values[name] = json.loads(value)
-        if name == "corpus_shares":
-            values[name] = tuple(values[name].items())
+    values = given_values(parser, DistilPlan, given.set)
     train(DistilPlan(**values), given.shards, Teacher(given.teacher), given.start, given.out)
 
 

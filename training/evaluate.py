@@ -25,8 +25,6 @@ from training.left_out import evaluate_left_out
 from training.picture import draw_confusion
 from training.progress import Progress
 
-__all__ = ["main"]
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run from the command line."""

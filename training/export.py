@@ -16,8 +16,6 @@ from ser_engine.models.compact import COMPACT_FORMAT, Compact, CompactSizes
 from ser_engine.models.standard import STANDARD_FORMAT, Standard
 from training.clips import CLASSES
 
-__all__ = ["Calibration", "export", "load_run"]
-
 
 def load_run(run: Path) -> Compact:
     """Return the averaged network of a run, in evaluation mode, with the classes it learned."""
@@ -50,12 +48,6 @@ def export(
     """Write a network as ``weights.safetensors``: half precision, calibrated, nine classes.
 
     Temperature and bias go into the head, which is linear.
-
-    Args:
-        model: with one row of the head for each of ``CLASSES``.
-        calibration: goes into the head and into the metadata.
-        path: the file.
-        facts: further metadata, such as the seed.
     """
     names = LabelSet.from_tokens(EMOTION2VEC_TOKENS).names
     standard = isinstance(model, Standard)

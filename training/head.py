@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,8 @@ from torch import Tensor, nn
 from ser_engine.models.standard import Head, Standard, StandardSizes
 from training.clips import CLASSES
 from training.corpora import DEV_SPEAKERS
-from training.schedule import rate_at
+from training.schedule import given_values, part_costs, rate_at
 from training.shards import frozen_network
-
-__all__ = [
-    "HeadPlan",
-    "Rows",
-    "joined_head",
-    "load_rows",
-    "load_standard",
-    "main",
-    "network_with",
-    "side_by_side",
-    "train_head",
-    "write_teacher",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +32,11 @@ class HeadPlan:
     Attributes:
         hidden: units of each seed's head.
         seeds: how many are trained and averaged.
-        steps: optimiser steps of each.
-        batch_size: scenes a step.
-        rate: peak learning rate.
-        weight_decay: of AdamW.
         input_dropout: share of statistics left out.
         dropout: share of hidden units left out.
-        label_smoothing: share of each target spread over all classes.
         mixup: parameter of the Beta distribution scenes are mixed by; 0: not.
         shares: how often each corpus is drawn.
         natural_weight: of a row of natural speech or prompts in the loss.
-        leave_out: corpora not to train on.
         with_dev: whether the speakers that options are chosen on are trained on.
     """
 
@@ -221,11 +202,7 @@ def train_head(rows: dict[str, Rows], plan: HeadPlan, seed: int) -> _Trainee:
                 (~second[index], first_t[index]),
                 (second[index], second_t[index]),
             ):
-                count = inside.sum(dim=1)
-                pooled = (logits * inside[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
-                each = F.cross_entropy(
-                    pooled, target, reduction="none", label_smoothing=plan.label_smoothing
-                )
+                each, count = part_costs(logits, inside, target, plan.label_smoothing)
                 size = count / logits.shape[1]
                 loss = loss + part_share * (each * size * weight[index]).mean()
         optimiser.zero_grad(set_to_none=True)
@@ -341,18 +318,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    known = {field.name for field in fields(HeadPlan)}
-    values = {}
-    for text in given.set:
-        name, _, value = text.partition("=")
-        if name not in known:
-            parser.error(f"got --set {text}, expected one of {sorted(known)}")
-        values[name] = json.loads(value)
-        if name == "shares":
-            values[name] = tuple(values[name].items())
-        elif name == "leave_out":
-            values[name] = tuple(values[name])
-    plan = HeadPlan(**values)
+    plan = HeadPlan(**given_values(parser, HeadPlan, given.set))
     without = frozenset() if plan.with_dev else DEV_SPEAKERS
     rows = load_rows(given.shards, [name for name, _ in plan.shares], without)
     print({corpus: len(of.near) for corpus, of in rows.items()}, flush=True)

@@ -12,8 +12,6 @@ from ser_engine.models.compact import Compact
 from training.clips import CLASSES, CORPORA, Clip, read_clip, read_clips
 from training.progress import Progress
 
-__all__ = ["FOUR", "LEFT_OUT_FILE", "evaluate_left_out"]
-
 FOUR = ("angry", "happy", "neutral", "sad")
 
 LEFT_OUT_FILE = Path(__file__).resolve().parent / "left_out.json"
@@ -31,11 +29,7 @@ def evaluate_left_out(
     ``uar4`` and ``recalls`` are of the validation speakers, as all figures of the benchmark;
     ``uar4_all_speakers`` is of everybody in the corpus.
 
-    Args:
-        models: a network for each corpus, trained without it.
-        steps: optimiser steps each was trained for.
-        data: folder of recordings.
-        path: the file.
+    ``models``: a network for each corpus, trained without it for ``steps``.
     """
     uar4, everybody, of_class = {}, {}, {}
     for corpus in CORPORA:

@@ -24,8 +24,6 @@ from training.augment import landline
 from training.clips import data_dir
 from training.corpora import NATURAL, read_more_clips
 
-__all__ = ["main"]
-
 _SECONDS_A_RECORDING = 20
 
 

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Muon", "is_matrix"]
-
 _COEFFICIENTS = (
     (4.0848, -6.8946, 2.9270),
     (3.9505, -6.3029, 2.6377),
@@ -34,11 +32,8 @@ def is_matrix(value: Tensor) -> bool:
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay, in the parameters' own precision.
 
-    Args:
-        matrices: parameters (outputs, ...); convolutions count as (outputs, inputs x kernel).
-        lr: learning rate.
-        weight_decay: times the learning rate, what weights shrink by in a step.
-        momentum: decay of the moving average of gradients.
+    ``matrices`` are (outputs, ...); convolutions count as (outputs, inputs x kernel). In a step
+    weights shrink by ``weight_decay`` times the learning rate.
     """
 
     def __init__(
@@ -68,6 +63,28 @@ class Muon(torch.optim.Optimizer):
         size = _ADAMW_STEP * max(direction.shape) ** 0.5
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
         matrix.add_(direction.view_as(matrix), alpha=-group["lr"] * size)
+
+
+def compact_optimisers(
+    model: nn.Module, peak_rate: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Return Muon for matrices within a compact network and AdamW for its head and all else."""
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, value in model.named_parameters():
+        if value.ndim <= 1:
+            vectors.append(value)
+        else:
+            (inner if is_matrix(value) and "head" not in name else outer).append(value)
+    groups = [
+        {"params": outer, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [
+        Muon(inner, peak_rate, weight_decay),
+        torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.98)),
+    ]
 
 
 def _levelled(matrix: Tensor) -> Tensor:

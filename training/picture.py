@@ -9,15 +9,11 @@ import numpy as np
 
 from training.clips import CLASSES, CORPORA
 
-__all__ = ["draw_confusion"]
-
 
 def draw_confusion(answers: Sequence[tuple[str, str, str]], path: Path) -> None:
     """Draw one matrix a corpus, rows adding up to 100 %.
 
-    Args:
-        answers: (corpus, acted emotion, answer) of each clip.
-        path: the PNG.
+    ``answers``: (corpus, acted emotion, answer) of each clip.
     """
     import matplotlib
 

@@ -21,8 +21,6 @@ from training.augment import Augmenter
 from training.clips import Clip, FloatArray, data_dir, read_clip, read_clips
 from training.progress import Progress
 
-__all__ = ["describe", "main", "prepare"]
-
 _NOISE_CLIPS, _NOISE_SAMPLES = 400, 5 * 16_000
 _TRIM = 9.2
 """Frames more than 40 dB below the loud ones are silence; in natural logarithms of power."""

@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
-__all__ = ["Progress"]
-
 T = TypeVar("T")
 
 

@@ -19,8 +19,6 @@ from training.augment import Augmenter, change_speed
 from training.clips import CLASSES, FloatArray
 from training.tones import KINDS, tone
 
-__all__ = ["LENGTHS", "Material", "Scene", "SceneSource", "target_of", "trimmed"]
-
 LENGTHS = (199, 149, 99, 74)
 """Frames of a scene: 4, 3, 2 and 1.5 s."""
 _LENGTH_SHARES = (0.55, 0.15, 0.2, 0.1)
@@ -96,11 +94,8 @@ def trimmed(samples: FloatArray) -> FloatArray:
 class SceneSource:
     """Draws scenes of one corpus.
 
-    Args:
-        material: its recordings, trimmed.
-        augmenter: rooms, lines, noise.
-        continuous: recordings are long and of one state; a scene is a stretch of one of them.
-        clean_share: scenes that pass through nothing but a level.
+    ``continuous``: recordings are long and of one state; a scene is a stretch of one of them.
+    ``clean_share``: scenes that pass through nothing but a level.
     """
 
     def __init__(

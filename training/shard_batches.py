@@ -13,8 +13,6 @@ from torch import Tensor
 from training.scenes import LENGTHS
 from training.shards import Shard, load_shard
 
-__all__ = ["Batch", "ShardSource"]
-
 _LENGTH_SHARES = (0.4, 0.2, 0.28, 0.12)
 
 
@@ -52,12 +50,8 @@ class Batch:
 class ShardSource:
     """Draws batches; the same step gives the same batch while the shards stay the same.
 
-    Args:
-        folder: of shards.
-        shares: how often each corpus is drawn; a corpus without shards is left out.
-        without: speakers not to draw.
-        seed: of everything drawn.
-        only: names of the shards to draw from; None: all there are.
+    Corpora are drawn as often as ``shares`` says, those without shards and the speakers ``without``
+    never; ``only`` from shards of these names, None: from all.
     """
 
     def __init__(

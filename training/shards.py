@@ -25,8 +25,6 @@ from training.progress import Progress
 from training.scenes import Material, Scene, SceneSource, sound_source, trimmed
 from training.whisper import load_encoder
 
-__all__ = ["SOUNDS", "Shard", "frozen_network", "load_shard", "main"]
-
 SOUNDS = "sounds"
 SHARD_SCENES = 250
 _PROMPT_SECONDS_A_VOICE = 240.0

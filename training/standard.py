@@ -1,61 +1,45 @@
 """``python -m training.standard``: train the standard model's upper layers and head.
 
-Works on what ``training.shards`` kept of the frozen lower layers. The schedule is fixed in advance;
-what is kept is a moving average of the weights. State is saved every minute: the same command goes
-on where it was stopped. At its end it writes ``teacher.npz``, what the network says of every scene,
-which ``training.distil`` can learn from.
+Works on what ``training.shards`` kept of the frozen lower layers, by ``training.schedule``. At its
+end it writes ``teacher.npz``, what the network says of every scene, which ``training.distil`` can
+learn from.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ser_engine.models.standard import Standard, StandardSizes, statistics
 from training.clips import CLASSES
 from training.corpora import DEV_SPEAKERS
-from training.schedule import follow, load_state, rate_at, save_state
+from training.schedule import Schedule, given_values, part_costs, take_steps
 from training.shard_batches import Batch, ShardSource
 from training.shards import frozen_network, load_shard
 
-__all__ = ["Plan", "main", "pooled_loss", "train", "write_teacher"]
 
-_SAVE_EVERY_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Schedule):
     """What is trained, on what and for how long.
 
     Attributes:
-        steps: optimiser steps.
-        batch_size: scenes a step.
         layer_rate: learning rate of encoder layers; 0 leaves them as published.
         tuned_layers: how many layers from the top are trained, of those above the frozen ones.
-        head_rate: learning rate of the head.
-        warm_up_steps: steps of linear growth.
-        weight_decay: of AdamW.
-        label_smoothing: share of each target spread over all classes.
         mixup_share: batches in which scenes are mixed in pairs.
-        average_decay: of the moving average of the weights.
         all_frames: share of the loss on the mean over all frames; the rest pools speech only.
         corpus_shares: how often each corpus is drawn.
         corpus_weights: weight of a row of a corpus in the loss; 1 where not named.
-        leave_out: corpora not to train on.
         with_dev: whether the speakers that options are chosen on are trained on.
-        dropout: share of activations left out.
         head_dropout: share of statistics and of hidden units left out.
         start: a run of ``training.head`` or of this, whose weights this one starts from.
-        seed: of initial weights and batches.
     """
 
     steps: int = 1200
@@ -86,7 +70,6 @@ class Plan:
     dropout: float = 0.1
     head_dropout: float = 0.3
     start: str = ""
-    seed: int = 1
 
 
 def train(plan: Plan, shards: Path, whisper: Path, out: Path) -> Standard:
@@ -104,30 +87,11 @@ def train(plan: Plan, shards: Path, whisper: Path, out: Path) -> Standard:
     average = _network(whisper, plan).eval()
     average.load_state_dict(model.state_dict())
     average.requires_grad_(False)
-    optimiser = _optimiser(model, plan)
-    step = load_state(out / "state.pt", model, average, [optimiser])
-    saved = said = time.monotonic()
-    losses: list[float] = []
-    while step < plan.steps:
-        torch.manual_seed(plan.seed * 1_000_003 + step)  # dropout: the same after a resumption
-        for group, rate in zip(optimiser.param_groups, _rates(plan), strict=True):
-            group["lr"] = rate * rate_at(step, plan.steps, plan.warm_up_steps)
-        loss = pooled_loss(model, source.batch(step, plan.batch_size), plan)
-        model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        optimiser.step()
-        step += 1
-        follow(average, model, min(plan.average_decay, step / (step + 20)))
-        losses.append(float(loss.detach()))
-        now = time.monotonic()
-        if now - said > 15:
-            said = now
-            recent = losses[-100:]
-            print(f"step {step}/{plan.steps}: loss {sum(recent) / len(recent):.3f}", flush=True)
-        if now - saved >= _SAVE_EVERY_S or step == plan.steps:
-            saved = now
-            save_state(out / "state.pt", step, model, average, [optimiser])
+
+    def loss_of(step: int) -> Tensor:
+        return pooled_loss(model, source.batch(step, plan.batch_size), plan)
+
+    take_steps(model, average, [_optimiser(model, plan)], plan, loss_of, out / "state.pt")
     torch.save({"sizes": asdict(average.sizes), "state": average.state_dict()}, out / "average.pt")
     return average
 
@@ -190,11 +154,7 @@ def pooled_loss(model: Standard, batch: Batch, plan: Plan) -> Tensor:
                 (torch.ones_like(inside), plan.all_frames),
             ):
                 frames = (part & speech).float()
-                count = frames.sum(dim=1)
-                pooled = (logits * frames[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
-                each = F.cross_entropy(
-                    pooled, target, reduction="none", label_smoothing=plan.label_smoothing
-                )
+                each, count = part_costs(logits, frames, target, plan.label_smoothing)
                 # A part counts by its length, and not at all where it holds no speech.
                 size = part.sum(dim=1) / batch.frames * (count > 4)
                 total = total + weight * (each * size * weights[rows]).mean()
@@ -252,11 +212,6 @@ def _network(whisper: Path, plan: Plan) -> Standard:
     return model
 
 
-def _rates(plan: Plan) -> list[float]:
-    """Return the learning rate of each group of the optimiser."""
-    return [plan.layer_rate, plan.head_rate, plan.head_rate]
-
-
 def _optimiser(model: Standard, plan: Plan) -> torch.optim.Optimizer:
     layers = [p for p in model.context.encoder.parameters() if p.requires_grad]
     head = list(model.context.head.parameters())
@@ -278,17 +233,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
-    known = {field.name for field in fields(Plan)}
-    values = {}
-    for text in given.set:
-        name, _, value = text.partition("=")
-        if name not in known:
-            parser.error(f"got --set {text}, expected one of {sorted(known)}")
-        values[name] = json.loads(value)
-        if name in ("corpus_shares", "corpus_weights"):
-            values[name] = tuple(values[name].items())
-        elif name == "leave_out":
-            values[name] = tuple(values[name])
+    values = given_values(parser, Plan, given.set)
     network = train(Plan(**values), given.shards, given.whisper, given.out)
     write_teacher(network, given.shards, given.out / "teacher.npz")
 

@@ -24,8 +24,6 @@ from training.progress import Progress
 from training.scenes import _loud, target_of
 from training.shards import frozen_network, load_shard
 
-__all__ = ["FRAMES_A_SCENE", "main", "write_clips", "write_stats"]
-
 FRAMES_A_SCENE = 8
 _CLIP_CORPORA = ("emodb", "ravdess", "nemo_pl")
 _LONGEST_CLIP_SAMPLES = 96_000

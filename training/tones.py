@@ -11,8 +11,6 @@ import numpy as np
 from ser_engine.frames import SAMPLE_RATE_HZ
 from training.clips import FloatArray
 
-__all__ = ["KINDS", "hold_music", "tone"]
-
 KINDS = ("progress", "dtmf", "fax", "sit", "beeps", "music", "clicks", "whistle")
 
 _CADENCES: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (

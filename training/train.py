@@ -1,53 +1,35 @@
-"""``python -m training.train``: train the compact model on what ``training.prepare`` wrote.
-
-The schedule is fixed in advance; no checkpoint is chosen by looking at results. What is kept is a
-moving average of the weights. State is saved every minute: the same command goes on where it was
-stopped.
-"""
+"""``python -m training.train``: train the compact model on what ``training.prepare`` wrote."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ser_engine.models.compact import Compact, CompactSizes
 from training.batches import Batch, WindowSource, load_prepared
 from training.clips import CLASSES, CORPORA
-from training.muon import Muon, is_matrix
+from training.muon import compact_optimisers
+from training.schedule import Schedule, given_values, part_costs, take_steps
 
-__all__ = ["Plan", "main", "train", "window_loss"]
-
-_SAVE_EVERY_S = 60.0
 _SIZES = CompactSizes(num_classes=len(CLASSES))
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Schedule):
     """What is trained, on what and for how long.
 
     Attributes:
-        sizes: of the network.
-        steps: optimiser steps.
-        batch_size: windows a step.
         peak_rate: learning rate after the warm-up; it then falls to 0 along a cosine.
-        warm_up_steps: steps of linear growth.
-        weight_decay: of AdamW.
-        label_smoothing: share of each target spread over all classes.
         mixup_share: batches in which windows are mixed in pairs.
-        average_decay: of the moving average of the weights.
         revoiced_share: windows moved to other voices and paces.
         corpus_shares: how often each corpus is drawn.
         leave_out: corpora or speakers (``corpus/name``) not to train on.
-        seed: of initial weights and batches.
     """
 
     sizes: CompactSizes = _SIZES
@@ -62,7 +44,6 @@ class Plan:
     revoiced_share: float = 0.5
     corpus_shares: tuple[float, ...] = (0.25, 0.35, 0.4)
     leave_out: tuple[str, ...] = ()
-    seed: int = 1
 
 
 def train(plan: Plan, prepared_dir: Path, out: Path, device: str = "cpu") -> Compact:
@@ -82,32 +63,12 @@ def train(plan: Plan, prepared_dir: Path, out: Path, device: str = "cpu") -> Com
     model = Compact(plan.sizes).to(device).train()
     average = Compact(plan.sizes).to(device).requires_grad_(False).eval()
     average.load_state_dict(model.state_dict())
-    optimisers = _optimisers(model, plan)
-    step = _resume(out / "state.pt", model, average, optimisers)
-    saved = said = time.monotonic()
-    losses: list[float] = []
-    while step < plan.steps:
-        torch.manual_seed(plan.seed * 1_000_003 + step)  # dropout: the same after a resumption
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = plan.peak_rate * _rate(step, plan)
-        loss = window_loss(model, source.batch(step, plan.batch_size), plan, device)
-        model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        for optimiser in optimisers:
-            optimiser.step()
-        step += 1
-        _follow(average, model, min(plan.average_decay, step / (step + 20)))
-        losses.append(float(loss.detach()))
-        now = time.monotonic()
-        if now - said > 15:
-            said = now
-            recent = losses[-100:]
-            print(f"step {step}/{plan.steps}: loss {sum(recent) / len(recent):.3f}", flush=True)
-        if now - saved >= _SAVE_EVERY_S or step == plan.steps:
-            saved = now
-            _save(out / "state.pt", step, model, average, optimisers)
+    optimisers = compact_optimisers(model, plan.peak_rate, plan.weight_decay)
+
+    def loss_of(step: int) -> Tensor:
+        return window_loss(model, source.batch(step, plan.batch_size), plan, device)
+
+    take_steps(model, average, optimisers, plan, loss_of, out / "state.pt")
     torch.save(average.state_dict(), out / "average.pt")
     return average
 
@@ -134,11 +95,7 @@ def window_loss(model: Compact, batch: Batch, plan: Plan, device: str) -> Tensor
         in_first = (torch.arange(frames, device=device) < change[:, None]).float()
         total = torch.zeros((), device=device)
         for inside, label in ((in_first, first), (1 - in_first, second)):
-            count = inside.sum(dim=1)
-            pooled = (logits * inside[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
-            each = F.cross_entropy(
-                pooled, label, reduction="none", label_smoothing=plan.label_smoothing
-            )
+            each, count = part_costs(logits, inside, label, plan.label_smoothing)
             total = total + (each * count / frames).mean()
         return total
 
@@ -146,73 +103,6 @@ def window_loss(model: Compact, batch: Batch, plan: Plan, device: str) -> Tensor
     if order is not None:
         loss = share * loss + (1 - share) * cost(first[order], second[order], change[order])
     return loss
-
-
-def _optimisers(model: Compact, plan: Plan) -> list[torch.optim.Optimizer]:
-    """Return Muon for matrices within the network and AdamW for its head and all else."""
-    inner: list[nn.Parameter] = []
-    outer: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
-    for name, value in model.named_parameters():
-        if value.ndim <= 1:
-            vectors.append(value)
-        else:
-            (inner if is_matrix(value) and "head" not in name else outer).append(value)
-    groups = [
-        {"params": outer, "weight_decay": plan.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return [
-        Muon(inner, plan.peak_rate, plan.weight_decay),
-        torch.optim.AdamW(groups, lr=plan.peak_rate, betas=(0.9, 0.98)),
-    ]
-
-
-def _rate(step: int, plan: Plan) -> float:
-    if step < plan.warm_up_steps:
-        return (step + 1) / plan.warm_up_steps
-    done = (step - plan.warm_up_steps) / max(1, plan.steps - plan.warm_up_steps)
-    return 0.5 * (1 + math.cos(math.pi * done)) + 1e-3
-
-
-@torch.no_grad()
-def _follow(average: Compact, model: Compact, decay: float) -> None:
-    for kept, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if kept.is_floating_point():
-            kept.lerp_(value, 1 - decay)
-        else:
-            kept.copy_(value)
-
-
-def _save(
-    path: Path,
-    step: int,
-    model: Compact,
-    average: Compact,
-    optimisers: Sequence[torch.optim.Optimizer],
-) -> None:
-    state = {
-        "step": step,
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.rename(path)
-
-
-def _resume(
-    path: Path, model: Compact, average: Compact, optimisers: Sequence[torch.optim.Optimizer]
-) -> int:
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(saved)
-    return int(state["step"])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -231,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
-    sizes = replace(Plan().sizes, **{k: json.loads(v) for k, v in _pairs(given.size)})
+    sizes = replace(Plan().sizes, **given_values(parser, CompactSizes, given.size))
     plan = Plan(
         sizes=sizes,
         steps=given.steps,
@@ -240,12 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         leave_out=tuple(given.leave_out),
         seed=given.seed,
     )
-    plan = replace(plan, **{k: json.loads(v) for k, v in _pairs(given.set)})
+    plan = replace(plan, **given_values(parser, Plan, given.set))
     train(plan, given.prepared, given.out, given.device)
-
-
-def _pairs(settings: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, value) for name, _, value in (text.partition("=") for text in settings)]
 
 
 if __name__ == "__main__":

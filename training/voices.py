@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from ser_engine.models.compact.front_end import NUM_MELS, NUM_PITCHES, PITCH_RANGE_HZ, mel_edges_hz
 
-__all__ = ["paced", "revoiced"]
-
 Features = npt.NDArray[np.float32]
 
 

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from ser_engine.models.standard import Encoder, StandardSizes
 
-__all__ = ["load_encoder", "read_ctranslate2"]
-
 _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from dashboard.api.routes import Call, Route, reply
+from dashboard.api.routes import Call, Routes, reply
 from dashboard.backend import (
     Backend,
     EngineView,
@@ -98,8 +98,12 @@ class Models(ModelsView, frozen=True, kw_only=True):
     on_disk: tuple[KnownModel, ...]
 
 
+ROUTES = Routes()
+
+
+@ROUTES.on("GET", "/info", response=Info)
 async def info(call: Call) -> web.Response:
-    """Answer ``GET /info``."""
+    """What the server is."""
     backend, config = call.services.backend, call.services.config
     models = backend.models()
     engine = models.engines[0] if models.engines else None
@@ -143,20 +147,23 @@ def _me(who: Who) -> Me:
     )
 
 
+@ROUTES.on("GET", "/models", response=Models)
 async def models(call: Call) -> web.Response:
-    """Answer ``GET /models``."""
+    """Models in use and on disk."""
     backend = call.services.backend
     view = backend.models()
     return reply(Models(**msgspec.structs.asdict(view), on_disk=await backend.known_models()))
 
 
+@ROUTES.on("GET", "/config", response=dict[str, Any], needs=Scope.ADMIN, audit="settings_read")
 async def config(call: Call) -> web.Response:
-    """Answer ``GET /config``."""
+    """Every setting in effect; secrets are replaced by •••."""
     return reply(masked(call.services.backend.config()))
 
 
+@ROUTES.on("GET", "/results.schema.json", response=dict[str, Any])
 async def results_schema(_: Call) -> web.Response:
-    """Answer ``GET /results.schema.json``."""
+    """The JSON Schema of results: of a file, and of the events of a stream."""
     return reply(schema_document())
 
 
@@ -175,25 +182,3 @@ def _info_model(engine: EngineView) -> InfoModel:
     return InfoModel(
         name=engine.name, licence=engine.licence, notice=engine.notice, runtime=engine.runtime
     )
-
-
-ROUTES = (
-    Route("GET", "/info", "What the server is.", info, response=Info),
-    Route("GET", "/models", "Models in use and on disk.", models, response=Models),
-    Route(
-        "GET",
-        "/config",
-        "Every setting in effect; secrets are replaced by •••.",
-        config,
-        response=dict[str, Any],
-        needs=Scope.ADMIN,
-        audit="settings_read",
-    ),
-    Route(
-        "GET",
-        "/results.schema.json",
-        "The JSON Schema of results: of a file, and of the events of a stream.",
-        results_schema,
-        response=dict[str, Any],
-    ),
-)

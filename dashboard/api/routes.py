@@ -1,22 +1,26 @@
 """Routes of the JSON interface, declared once: for the router, the check of a query, and OpenAPI.
 
-A module with routes has a table of them, ``ROUTES``. A handler gets a :class:`Call`, whose query
-and body have been checked against its entry in the table, and answers or raises
+A handler stands below its route, and its docstring is what OpenAPI says of it. It gets a
+:class:`Call`, whose query and body have been checked against the route, and answers or raises
 :class:`ApiError`::
 
-    ROUTES = (
-        Route("GET", "/streams", "Streams, newest first.", list_streams, params=..., response=...),
-    )
+    ROUTES = Routes()
+
+    @ROUTES.on("GET", "/streams", params=..., response=...)
+    async def list_streams(call: Call) -> web.Response:
+        '''Streams, newest first.'''
 """
 
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -29,6 +33,7 @@ from dashboard.config import DashboardConfig
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
 from dashboard.live.endpoint import LiveEndpoint
+from dashboard.live.tiles import StreamItem
 from dashboard.live.wall import Wall
 from dashboard.report.page import LANGUAGES
 from ser_engine.files.annotations import SUFFIXES
@@ -94,6 +99,22 @@ class Call:
     def who(self) -> Who:
         """Who asks."""
         return self.request[WHO]
+
+    @property
+    def asker(self) -> str:
+        """Who asks, as it is kept with what it says: its name, or else its kind."""
+        return self.who.name or self.who.kind
+
+    async def stream(self, stream_id: str) -> StreamItem:
+        """Return a stream.
+
+        Raises:
+            ApiError: it is unknown or another team's; both get the same answer.
+        """
+        item = await self.services.listing.one(stream_id, self.who)
+        if item is None:
+            raise ApiError("not_found", "stream not found")
+        return item
 
     def team_of_new(self, asked: str) -> str:
         """Return the team of what somebody brings.
@@ -206,6 +227,15 @@ class Param:
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+H = TypeVar("H", bound=Handler)
+
+# The errors of a route that cannot do without the store.
+STORED = ("no_store", "store_away")
+
+PAGE = (
+    Param("limit", "integer", "how many at most", 100, 1, 1000),
+    Param("offset", "integer", "how many of the newest to leave out", 0, 0, 10**9),
+)
 
 
 # A stream's segments and a file's are exported in the same formats.
@@ -261,6 +291,50 @@ class Route:
         return Scope.READ if self.method == hdrs.METH_GET else Scope.OPERATE
 
 
+class Routes(list[Route]):
+    """The routes of a module, in the order in which they are tried."""
+
+    def on(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Sequence[Param] = (),
+        body: type[msgspec.Struct] | None = None,
+        response: Any = None,
+        content: str = "",
+        status: int = 200,
+        errors: Sequence[str] = (),
+        form: dict[str, Any] | None = None,
+        needs: Scope | None = None,
+        audit: str = "",
+    ) -> Callable[[H], H]:
+        """Add the route of the handler below, see :class:`Route`."""
+
+        def add(handler: H) -> H:
+            summary = " ".join((handler.__doc__ or "").split())
+            self.append(
+                Route(
+                    method,
+                    path,
+                    summary,
+                    handler,
+                    params=params,
+                    body=body,
+                    response=response,
+                    content=content,
+                    status=status,
+                    errors=errors,
+                    form=form,
+                    needs=needs,
+                    audit=audit,
+                )
+            )
+            return handler
+
+        return add
+
+
 def add_routes(app: web.Application, routes: Sequence[Route], services: Services) -> None:
     """Serve routes; any other path or method below the prefix is answered with an error."""
     methods: dict[str, list[str]] = {}
@@ -283,13 +357,27 @@ def reply(body: Any, *, status: int = 200) -> web.Response:
     return web.Response(body=_encode(body), status=status, content_type="application/json")
 
 
+def csv_rows(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as lines that end with CRLF (RFC 4180)."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    return text.getvalue()
+
+
+def csv_file(name: str, rows: Iterable[Iterable[object]]) -> web.Response:
+    """Return a table to be saved as a file."""
+    return web.Response(
+        text=csv_rows(rows),
+        content_type="text/csv",
+        charset="utf-8",
+        headers={hdrs.CONTENT_DISPOSITION: f'attachment; filename="{name}"'},
+    )
+
+
 async def send_audio(request: web.Request, path: Path, file: PlainFile) -> web.StreamResponse:
     """Send kept audio, FLAC, or the part of it that ``Range`` asks for; close its file.
 
-    Args:
-        request: is answered.
-        path: of the file as it lies on disk.
-        file: opened from it; decrypts what is encrypted.
+    ``file`` was opened from ``path`` and decrypts what is encrypted.
     """
     headers = {hdrs.CONTENT_TYPE: "audio/flac", hdrs.CACHE_CONTROL: "private, no-cache"}
     try:

@@ -52,16 +52,9 @@ _CANCEL_TIMEOUT_S = 15.0
 class Jobs:
     """All jobs of this server. Belongs to one event loop.
 
-    Args:
-        analyse: does the work.
-        config: the limits.
-        root: folder of the files; None: a temporary one.
-        rows_of: returns the rows of a folder, by :attr:`Spool.owner`.
-        retention_s: age at which a job is deleted; 0: never.
-        team_retention_s: the same of some teams, by their names.
-        is_ready: returns whether a model is loaded.
-        now: returns seconds since 1970.
-        keys: by which audio is encrypted; None: it is not.
+    ``root``: folder of the files; None: a temporary one. ``rows_of`` returns the rows of a folder,
+    by :attr:`Spool.owner`. A job is deleted at the age of ``retention_s``, or that of its team; 0:
+    never.
     """
 
     def __init__(
@@ -158,10 +151,7 @@ class Jobs:
     ) -> list[JobRecord]:
         """Queue files, all or none.
 
-        Args:
-            uploads: place, name and options of each.
-            team: whose they are.
-            metadata: what their sender said of them.
+        ``uploads``: place, name and options of each.
 
         Raises:
             StoreError: they could not be stored; the files are deleted.
@@ -267,14 +257,8 @@ class Jobs:
     ) -> bool:
         """Keep what a person hears in a channel, in place of what the same person said before.
 
-        Args:
-            job_id: of a job that is done.
-            who: the person.
-            channel: of the file.
-            labels: start and end, s, and what is heard; none: nothing is said any more.
-
-        Returns:
-            False if the job does not exist.
+        ``labels``: start and end, s, and what is heard; none: nothing is said any more. Return
+        False if there is no such job.
         """
         # One at a time: what two people say of a file at once is kept of both.
         async with self._labelling:

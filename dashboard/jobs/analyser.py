@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 
 
 class AnalysisLog:
-    """Lines with the time, UTC. No path of the server is in them.
-
-    Args:
-        request: what is asked for.
-    """
+    """Lines with the time, UTC. No path of the server is in them."""
 
     def __init__(self, request: AnalysisRequest) -> None:
         self.lines: list[str] = []
@@ -89,11 +85,8 @@ class Engines(Protocol):
 class PoolAnalyser:
     """A :class:`~dashboard.backend.Analyse`.
 
-    Args:
-        engines: lends engines.
-        config: how long recordings and forward passes may be.
-        analyse_roles: channels of other roles are not analysed; None: all are.
-        wait_until_allowed: returns when analysis is not halted; None: it never is.
+    Channels of other roles than ``analyse_roles`` are not analysed; None: all are.
+    ``wait_until_allowed`` returns when analysis is not halted; None: it never is.
     """
 
     def __init__(

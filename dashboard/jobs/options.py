@@ -71,9 +71,7 @@ def options_of(
 ) -> dict[str, Any]:
     """Return the fields of :class:`Options`: as given, else of the preset, else the defaults.
 
-    Args:
-        given: text as in a form, or values as in JSON.
-        presets: those of the settings, by name.
+    ``given``: text as in a form, or values as in JSON.
 
     Raises:
         ApiError: a field, the preset or a value is unknown.

@@ -1,76 +1,18 @@
-"""The rows of jobs: what is needed of a store, and a stand-in for a server without one."""
+"""The rows of jobs: those of a store, and a stand-in for a server without one."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from stream_server.store import JobRecord, JobState
-
-
-class JobRows(Protocol):
-    """Rows of jobs; :class:`~stream_server.store.JobTable` says what each method does."""
-
-    async def add(self, *records: JobRecord) -> None:
-        """Add jobs, all or none."""
-        ...
-
-    async def change(self, job_id: str, **values: Any) -> bool:
-        """Change fields of a job."""
-        ...
-
-    async def delete(self, job_id: str) -> bool:
-        """Delete a job."""
-        ...
-
-    async def get(self, job_id: str) -> JobRecord | None:
-        """Return a job."""
-        ...
-
-    async def page(
-        self,
-        *,
-        states: Collection[JobState] | None = None,
-        limit: int = 100,
-        offset: int = 0,
-        teams: Collection[str] | None = None,
-    ) -> list[JobRecord]:
-        """Return jobs, the newest first."""
-        ...
-
-    async def open_jobs(self) -> list[JobRecord]:
-        """Return the jobs that wait or run, oldest first."""
-        ...
-
-    async def finished(
-        self,
-        *,
-        before: float | None = None,
-        limit: int = 100,
-        team: str | None = None,
-        but: Collection[str] = (),
-    ) -> list[JobRecord]:
-        """Return finished jobs, those that finished first."""
-        ...
-
-    async def cached(self, cache_key: str) -> JobRecord | None:
-        """Return the newest job with a result of this key."""
-        ...
-
-    async def usage(self) -> tuple[int, int]:
-        """Return how many jobs are finished, and the bytes of all results."""
-        ...
-
-    async def known(self, job_ids: Sequence[str]) -> set[str]:
-        """Return which of some ids are jobs."""
-        ...
+from stream_server.store import JobRecord, JobState, JobTable
 
 
 class MemoryRows:
-    """Rows in memory, in order of arrival."""
+    """Rows in memory, in order of arrival; its methods are those of ``JobTable``."""
 
     def __init__(self) -> None:
         self._rows: dict[str, JobRecord] = {}
@@ -152,3 +94,6 @@ class MemoryRows:
     async def known(self, job_ids: Sequence[str]) -> set[str]:
         """Return which of some ids are jobs."""
         return {job_id for job_id in job_ids if job_id in self._rows}
+
+
+JobRows = JobTable | MemoryRows

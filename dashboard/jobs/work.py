@@ -15,6 +15,7 @@ import contextlib
 import errno
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -27,8 +28,6 @@ from dashboard.results import rename_result
 from ser_engine.files import file_sha256
 from stream_server.at_rest import Keys, readable, seal
 from stream_server.store import JobRecord, StoreError, StoreUnavailableError
-
-__all__ = ["ActiveJob", "JobWorker"]
 
 _PROGRESS_INTERVAL_S = 1.0
 _MAX_REASON = 500
@@ -83,30 +82,15 @@ class ActiveJob:
         self._analysis = analysis
 
 
+@dataclass(frozen=True, slots=True)
 class JobWorker:
-    """Works on jobs.
+    """Works on jobs."""
 
-    Args:
-        analyse: does the analysis.
-        rows: what is known of the jobs.
-        spool: their files.
-        now: the time, seconds since 1970.
-        keys: by which audio is encrypted; None: it is not.
-    """
-
-    def __init__(
-        self,
-        analyse: Analyse,
-        rows: JobRows,
-        spool: Spool,
-        now: Callable[[], float],
-        keys: Keys | None = None,
-    ) -> None:
-        self._keys = keys
-        self._analyse = analyse
-        self._rows = rows
-        self._spool = spool
-        self._now = now
+    analyse: Analyse
+    rows: JobRows
+    spool: Spool
+    now: Callable[[], float]
+    keys: Keys | None = None
 
     async def work(self, job: ActiveJob) -> None:
         """See a job through. Cancelled, it lets the job wait for the next server."""
@@ -114,7 +98,7 @@ class JobWorker:
             began = {
                 "state": "running",
                 "attempts": job.record.attempts + 1,
-                "started_at": max(self._now(), job.record.created_at),
+                "started_at": max(self.now(), job.record.created_at),
             }
             job.began_s = asyncio.get_running_loop().time()
             job.note(**began)
@@ -130,7 +114,7 @@ class JobWorker:
         values["finished_at"] = self._end_of(job)
         await self._store(job, values)
         job.is_settled = True
-        await asyncio.to_thread(self._spool.remove_upload, job.record.job_id)
+        await asyncio.to_thread(self.spool.remove_upload, job.record.job_id)
         # Told last: who sees that it has ended finds nothing left of the file.
         job.note(**values)
 
@@ -139,7 +123,7 @@ class JobWorker:
         record = job.record
         if job.began_s is not None and record.started_at is not None:
             return record.started_at + asyncio.get_running_loop().time() - job.began_s
-        return max(self._now(), record.created_at)
+        return max(self.now(), record.created_at)
 
     async def _outcome(self, job: ActiveJob) -> dict[str, Any]:
         if job.is_cancelled:
@@ -171,21 +155,21 @@ class JobWorker:
 
     async def _analysed(self, job: ActiveJob) -> dict[str, Any]:
         """Return what is to be noted of a job that is done."""
-        record, spool = job.record, self._spool
+        record, spool = job.record, self.spool
         path = spool.upload(record.job_id)
         if not await asyncio.to_thread(path.is_file):
             raise AnalysisError("the file is no longer on this server", code="file_lost")
         name = spool.folder_of(record.job_id, record.created_at)
         folder = await asyncio.to_thread(spool.make_folder, name)
         try:
-            with readable(path, self._keys) as clear:
+            with readable(path, self.keys) as clear:
                 content = await asyncio.to_thread(file_sha256, clear)
                 request = AnalysisRequest(clear, record.name, record.options, folder, content)
-                found = await self._repeat(request, self._analyse.key(request))
+                found = await self._repeat(request, self.analyse.key(request))
                 if found is None:
-                    found = await self._analyse(request, job.advance)
+                    found = await self.analyse(request, job.advance)
                     if (audio := folder / "audio.flac").is_file():
-                        await asyncio.to_thread(seal, audio, self._keys)
+                        await asyncio.to_thread(seal, audio, self.keys)
             kept_bytes = await asyncio.to_thread(spool.size_bytes, name)
         except BaseException:
             await asyncio.shield(asyncio.to_thread(spool.remove_folder, name))
@@ -202,10 +186,10 @@ class JobWorker:
 
     async def _repeat(self, request: AnalysisRequest, key: str) -> Analysed | None:
         """Copy the result of the same bytes, model and settings, if there is one."""
-        record = await self._rows.cached(key)
+        record = await self.rows.cached(key)
         if record is None or record.folder is None or record.duration_s is None:
             return None
-        kept = self._spool.folder(record.folder)
+        kept = self.spool.folder(record.folder)
 
         def copy() -> None:
             shutil.copytree(kept, request.folder, dirs_exist_ok=True)
@@ -225,14 +209,14 @@ class JobWorker:
             if progress != told:
                 told = progress
                 with contextlib.suppress(StoreError):
-                    await self._rows.change(job.record.job_id, progress=progress)
+                    await self.rows.change(job.record.job_id, progress=progress)
 
     async def _store(self, job: ActiveJob, values: dict[str, Any]) -> None:
         """Store what has become of a job, however long the store takes to answer."""
         retry_s = _FIRST_RETRY_S
         while True:
             try:
-                await self._rows.change(job.record.job_id, **values)
+                await self.rows.change(job.record.job_id, **values)
                 return
             except StoreUnavailableError:
                 await asyncio.sleep(retry_s)
@@ -247,6 +231,6 @@ class JobWorker:
             return
         attempts = max(0, job.record.attempts - 1)
         with contextlib.suppress(StoreError):
-            await self._rows.change(
+            await self.rows.change(
                 job.record.job_id, state="waiting", attempts=attempts, progress=0.0
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -72,7 +73,7 @@ class LiveEndpoint:
                 who=who,
                 stream_id=stream_id,
                 keeps=self.keeps,
-                after_seq=after_seq,
+                last_seq=after_seq,
             )
             self._views.add(view)
             try:
@@ -104,65 +105,55 @@ class LiveEndpoint:
                     await connection.send(changes)
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class _StreamView:
     """One stream for one page: without holes or repetitions, if there is a store to read from.
 
     Attributes:
-        stream_id: which stream.
         speakers: their names, for the page's next message; None: it has them.
-        _last_seq: the page has everything up to here; None: nothing. Kept while the page is hidden.
+        last_seq: the page has everything up to here; None: nothing. Kept while the page is hidden.
     """
 
-    def __init__(
-        self,
-        *,
-        listing: Listing,
-        backend: Backend,
-        who: Who,
-        stream_id: str,
-        keeps: bool,
-        after_seq: int | None,
-    ) -> None:
-        self._listing = listing
-        self._backend = backend
-        self._who = who
-        self.stream_id = stream_id
-        self._keeps = keeps
-        self._last_seq = after_seq
-        self._status_due_s = 0.0
-        self.speakers: dict[str, dict[str, str]] | None = None
+    listing: Listing
+    backend: Backend
+    who: Who
+    stream_id: str
+    keeps: bool
+    last_seq: int | None
+    status_due_s: float = 0.0
+    speakers: dict[str, dict[str, str]] | None = None
 
     async def show(self, connection: LiveConnection) -> int:
         """Send what the page does not have, then what comes; return the code to close with."""
         while True:
-            feed = await self._backend.feed.open(self._query(), name="dashboard")
+            feed = await self.backend.feed.open(self._query(), name="dashboard")
             with contextlib.closing(feed):
                 if (code := await self._follow(feed, connection)) is not None:
                     return code
 
     def _query(self) -> FeedQuery:
-        if self._last_seq is not None:
+        if self.last_seq is not None:
             return FeedQuery(
                 stream_id=self.stream_id,
-                after={self.stream_id: self._last_seq},
+                after={self.stream_id: self.last_seq},
                 frames=True,
-                teams=self._who.visible_teams,
+                teams=self.who.visible_teams,
             )
         return FeedQuery(
             stream_id=self.stream_id,
-            from_sample=0 if self._keeps else None,
+            from_sample=0 if self.keeps else None,
             frames=True,
-            teams=self._who.visible_teams,
+            teams=self.who.visible_teams,
         )
 
     async def _follow(self, feed: Feed, connection: LiveConnection) -> int | None:
         """Return the code to close with; None: the feed lost results that the store has."""
         await connection.until_due()
         # The first message describes the stream, so that a page can lay itself out.
-        stream = await self._listing.one(self.stream_id, self._who)
+        stream = await self.listing.one(self.stream_id, self.who)
         if stream is None:
             raise ApiError("not_found", "the stream was deleted")
-        if self._last_seq is not None:
+        if self.last_seq is not None:
             # No snapshot, which would have them, is sent to a page that comes back.
             self.speakers = stream.speakers
         async with contextlib.aclosing(feed.stored()) as pages:
@@ -170,15 +161,15 @@ class _StreamView:
                 # At once, not four times a second: nothing waits behind stored results.
                 await self._send(page, connection, stream)
         # A stream without results yet: the page is to show its channels all the same.
-        if self._last_seq is None:
-            self._last_seq = -1
+        if self.last_seq is None:
+            self.last_seq = -1
             await connection.send(_encode(LiveSnapshot(stream=stream, results=[])).decode())
         async with contextlib.aclosing(feed.live()) as batches:
             async for batch in batches:
                 await connection.until_due()
                 messages = [*batch, *feed.take_waiting()]
                 # The page was too slow for the mailbox; a new feed reads the missing ones back.
-                if self._keeps and any(isinstance(one, Dropped) for one in messages):
+                if self.keeps and any(isinstance(one, Dropped) for one in messages):
                     return None
                 await self._send(messages, connection, stream)
         return WSCloseCode.OK if feed.stream_ended else WSCloseCode.GOING_AWAY
@@ -202,7 +193,7 @@ class _StreamView:
         results = _with_last_measures(results)
         status = self._new_status()
         message: LiveSnapshot | LiveResults
-        if self._last_seq is None:
+        if self.last_seq is None:
             message = LiveSnapshot(stream=stream, results=results, status=status)
         else:
             message = LiveResults(
@@ -210,14 +201,14 @@ class _StreamView:
             )
             self.speakers = None
         await connection.send(_encode(message).decode())
-        self._last_seq = max(-1 if self._last_seq is None else self._last_seq, last_seq)
+        self.last_seq = max(-1 if self.last_seq is None else self.last_seq, last_seq)
 
     def _new_status(self) -> StreamStatus | None:
         now_s = asyncio.get_running_loop().time()
-        if now_s < self._status_due_s:
+        if now_s < self.status_due_s:
             return None
-        self._status_due_s = now_s + _STATUS_INTERVAL_S
-        return self._backend.stream_status(self.stream_id)
+        self.status_due_s = now_s + _STATUS_INTERVAL_S
+        return self.backend.stream_status(self.stream_id)
 
 
 def _with_last_measures(results: list[Result]) -> list[Result]:

@@ -38,7 +38,6 @@ class ReportSpeaker:
 
     Attributes:
         name: what people call the speaker, else that of results.
-        talk_s: how long the speaker speaks.
         is_left_out: there is nothing about how the speaker sounds.
         labels: shares of what the speaker says, by label, ``unclear`` among them; of a recording
             the label of all of it with its confidence, None where that is ``unclear``.
@@ -59,7 +58,6 @@ class ReportChannel:
     Attributes:
         index: from 0.
         role: who speaks; "": not known.
-        name: of the channel, for people.
         is_analysed: False: there is nothing about how it sounds.
         spans: segments and gaps that tile it; () where there is one result for all of it.
         whole: shares and course.
@@ -76,32 +74,14 @@ class ReportChannel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportAlert:
-    """One alert; times in seconds of the stream, ``acknowledged_at`` since 1970."""
-
-    rule: str
-    severity: str
-    role: str
-    labels: tuple[str, ...]
-    posterior: float
-    since_s: float
-    raised_s: float
-    cleared_s: float | None
-    acknowledged_at: float | None
-    note: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CallReport:
     """A call.
 
     Attributes:
-        name: for people.
         source_id: of the stream; "": a file.
         began_at: seconds since 1970, UTC; None: not known.
         is_live: it goes on still.
         metadata: what the client told.
-        measures: of the conversation.
         marks: name and time, s.
     """
 
@@ -114,7 +94,7 @@ class CallReport:
     model: ModelNotice
     channels: tuple[ReportChannel, ...]
     measures: Measures | None
-    alerts: tuple[ReportAlert, ...] = ()
+    alerts: tuple[AlertRecord, ...] = ()
     marks: tuple[tuple[str, float], ...] = ()
     warnings: tuple[tuple[int | None, Warning], ...] = ()
 
@@ -126,10 +106,7 @@ def report_of_stream(
 ) -> CallReport:
     """Return the report of a stream.
 
-    Args:
-        record: the stream.
-        results: its segments, gaps, marks and warnings, in order.
-        alerts: its alerts, the newest first.
+    ``results``: its segments, gaps, marks and warnings, in order; ``alerts``: the newest first.
     """
     names = record.speaker_names()
     spans: dict[int, dict[int, Segment | Gap]] = {each.index: {} for each in record.channels}
@@ -184,7 +161,7 @@ def report_of_stream(
             for each in record.channels
         ),
         measures=summary.measures if summary else None,
-        alerts=tuple(map(_alert, reversed(alerts))),
+        alerts=tuple(reversed(alerts)),
         marks=tuple(marks),
         warnings=tuple(warnings),
     )
@@ -195,9 +172,7 @@ def _speakers_of_stream(
 ) -> tuple[ReportSpeaker, ...]:
     """Return who speaks in a channel of a stream, voices of one name as one.
 
-    Args:
-        spans: of the channel.
-        measured: what each speaker has said, as its page shows it; (): the stream has no summary.
+    ``measured``: what each speaker has said, as its page shows it; (): the stream has no summary.
     """
     turns: dict[str, list[Segment]] = {}
     for span in sorted(spans, key=lambda one: one.start_sample):
@@ -282,19 +257,4 @@ def report_of_file(result: FileResult, names: SpeakerNames | None = None) -> Cal
         ),
         measures=result.measures,
         warnings=tuple((each.channel, one) for each in result.channels for one in each.warnings),
-    )
-
-
-def _alert(record: AlertRecord) -> ReportAlert:
-    return ReportAlert(
-        rule=record.rule,
-        severity=record.severity,
-        role=record.role,
-        labels=record.labels,
-        posterior=record.posterior,
-        since_s=record.since_s,
-        raised_s=record.raised_s,
-        cleared_s=record.cleared_s,
-        acknowledged_at=record.acknowledged_at,
-        note=record.acknowledged_note or "",
     )

@@ -12,8 +12,9 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from dashboard.report import CallReport, ReportAlert, ReportChannel, ReportSpeaker
+from dashboard.report import CallReport, ReportChannel, ReportSpeaker
 from ser_engine.schema import ChannelMeasures, Gap, Measures, Segment, Shares, Voice
+from stream_server.store import AlertRecord
 
 LANGUAGES = ("en", "zh")
 
@@ -38,12 +39,7 @@ def words(language: str) -> dict[str, str]:
 
 
 def report_page(report: CallReport, language: str = "en") -> str:
-    """Return the page.
-
-    Args:
-        report: what it says.
-        language: of :data:`LANGUAGES`.
-    """
+    """Return the page, in one of :data:`LANGUAGES`."""
     return _Page(report, words(language), language).text()
 
 
@@ -351,7 +347,7 @@ class _Page:
             f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
         )
 
-    def _alert(self, alert: ReportAlert) -> str:
+    def _alert(self, alert: AlertRecord) -> str:
         severity = self._texts.get(f"severity.{alert.severity}", alert.severity)
         labels = ", ".join(map(self._label, alert.labels))
         cells = (
@@ -360,7 +356,7 @@ class _Page:
             f"{_clock(alert.raised_s)} ({self._t('report.since', when=_clock(alert.since_s))})",
             self._t("common.active") if alert.cleared_s is None else _clock(alert.cleared_s),
             "–" if alert.acknowledged_at is None else _when(alert.acknowledged_at),
-            alert.note,
+            alert.acknowledged_note or "",
         )
         return f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>"
 

@@ -12,6 +12,7 @@ import typer
 from emotion_monitor.commands.options import (
     ModelOption,
     NoCacheOption,
+    RecursiveOption,
     engine_config,
     load_engine,
     note,
@@ -62,9 +63,7 @@ def agreement(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Include subfolders.")
-    ] = False,
+    recursive: RecursiveOption = False,
     no_cache: NoCacheOption = False,
     model: ModelOption = None,
 ) -> None:

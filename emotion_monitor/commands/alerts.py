@@ -191,15 +191,11 @@ async def _judged(config: StoreConfig) -> dict[str, list[tuple[Timeline, list[Ju
     from stream_server.alerts.judgement import Judged
     from stream_server.alerts.replay import TimelineError, timelines_of
     from stream_server.feeds.source import stored_results
-    from stream_server.store import parse_store_url
-    from stream_server.store.database import make_engine
-    from stream_server.store.reader import StoreReader
+    from stream_server.store.reader import reading
 
     if not config.url:
         raise TimelineError("got no stream_server.store.url, expected a store's URL")
-    # Only read: a server may be writing to it.
-    store = StoreReader(make_engine(parse_store_url(config.url), read_only=True))
-    try:
+    async with reading(config.url) as store:
         by_stream: dict[str, dict[str, list[Judged]]] = {}
         for alert in await store.alerts(limit=_MAX_STREAMS):
             if alert.verdict is None:
@@ -220,22 +216,16 @@ async def _judged(config: StoreConfig) -> dict[str, list[tuple[Timeline, list[Ju
                 for rule, alerts in by_rule.items():
                     found.setdefault(rule, []).append((timeline, alerts))
         return found
-    finally:
-        await store.close_reader()
 
 
 async def _stored(config: StoreConfig, names: list[str]) -> list[Timeline]:
     from stream_server.alerts.replay import TimelineError, timelines_of
     from stream_server.feeds.source import stored_results
-    from stream_server.store import parse_store_url
-    from stream_server.store.database import make_engine
-    from stream_server.store.reader import StoreReader
+    from stream_server.store.reader import reading
 
     if not config.url:
         raise TimelineError("got --store without stream_server.store.url, expected a store's URL")
-    # Only read: a server may be writing to it.
-    store = StoreReader(make_engine(parse_store_url(config.url), read_only=True))
-    try:
+    async with reading(config.url) as store:
         if not names:
             names = [stream.stream_id for stream in await store.list_streams(limit=_MAX_STREAMS)]
         found: list[Timeline] = []
@@ -245,8 +235,6 @@ async def _stored(config: StoreConfig, names: list[str]) -> list[Timeline]:
                 raise TimelineError(f"got the stream '{name}', expected one that is stored")
             found += timelines_of(results)
         return found
-    finally:
-        await store.close_reader()
 
 
 def _document(result: Replay) -> dict[str, Any]:
@@ -323,8 +311,7 @@ def _time(seconds: float) -> str:
 def read_rules(path: Path) -> tuple[AlertRule, ...]:
     """Read rules.
 
-    Args:
-        path: a configuration file, or one with ``alerts: {rules: [...]}`` or ``rules: [...]``.
+    From a configuration file, or one with ``alerts: {rules: [...]}`` or ``rules: [...]``.
 
     Raises:
         ConfigError: one line that names the file and what is wrong.

@@ -17,6 +17,7 @@ import typer
 from emotion_monitor.commands.options import (
     ModelOption,
     NoCacheOption,
+    RecursiveOption,
     engine_config,
     load_engine,
     raw_format,
@@ -69,9 +70,7 @@ def analyze(
     scores: Annotated[
         bool, typer.Option("--scores", help="Print the score of every class.")
     ] = False,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Include subfolders.")
-    ] = False,
+    recursive: RecursiveOption = False,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -97,10 +97,7 @@ class Analysis:
     """One channel of one file.
 
     Attributes:
-        path: the file, as it was named.
-        channel: its index, from 0.
         channels: how many the file has.
-        result: what was found.
         whole: its shares and course.
         speakers: the people in it, where they were told apart.
     """

@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -24,7 +22,7 @@ from emotion_monitor.batch import (
     place_all,
     write_tables,
 )
-from emotion_monitor.commands.options import note, printable
+from emotion_monitor.commands.options import note, printable, writing
 from ser_engine.config import EngineConfig
 from ser_engine.core.factory import build_engine
 from ser_engine.core.runtimes.select import choose_device, usable_cores
@@ -41,10 +39,6 @@ class ProgressReport:
     """A bar on a terminal's standard error, and a line for each file that fails.
 
     Files count in part while they are analysed, so that long ones move the bar, too.
-
-    Args:
-        num_files: of the run.
-        console: where to.
     """
 
     def __init__(self, num_files: int, console: Console | None = None) -> None:
@@ -69,12 +63,7 @@ class ProgressReport:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         """Leave the last picture."""
         self._progress.stop()
 
@@ -150,7 +139,7 @@ def analyze_batch(
         typer.Exit: it was interrupted, or the folder cannot be written.
     """
     unreadable: list[str] = []
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         manifest = Manifest(out)
         found = find_recordings(
@@ -198,9 +187,6 @@ def analyze_batch(
                 is_interrupted = True
             finally:
                 tables = write_tables(out, formats)
-    except OSError as error:
-        note(f"{out}: cannot be written: {error.strerror or error}")
-        raise typer.Exit(1) from None
     _say(batch.tally, out, tables)
     if is_interrupted:
         left = len(files) - batch.tally.ended

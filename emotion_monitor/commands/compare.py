@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emotion_monitor.commands.options import ModelOption, engine_config, note
+from emotion_monitor.commands.options import ModelOption, engine_config, note, writing
 
 if TYPE_CHECKING:
     from ser_engine.config import EngineConfig
@@ -42,15 +42,12 @@ def compare(
         for channel in file["channels"]:
             del channel["chart"]
     beside = out.with_suffix(".json")
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(out) as partial:
             partial.write_text(page, encoding="utf-8")
         with whole_file(beside) as partial:
             write_json(partial, document)
-    except OSError as error:
-        note(f"{out}: cannot be written: {error.strerror or error}")
-        raise typer.Exit(1) from None
     note(f"{out}, {beside}")
 
 

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emotion_monitor.commands.options import NoCacheOption, engine_config, load_engine, note
+from emotion_monitor.commands.options import (
+    NoCacheOption,
+    engine_config,
+    load_engine,
+    note,
+    writing,
+)
 
 if TYPE_CHECKING:
     from ser_engine.files.embeddings import Embedding
@@ -129,13 +135,10 @@ def cluster(
         "y": [round(value, 6) for value in points[:, 1].tolist()],
     }
     csv = out.with_suffix(".csv")
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_csv(csv, table)
         write_picture(out, table, shares)
-    except OSError as error:
-        note(f"{out}: cannot be written: {error.strerror or error}")
-        raise typer.Exit(1) from None
     if as_json:
         rows_of_table = zip(*table.values(), strict=True)
         print(json.dumps([dict(zip(table, row, strict=True)) for row in rows_of_table]))

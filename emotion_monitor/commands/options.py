@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +27,16 @@ ModelOption = Annotated[
         help="Model to use: a name or a folder.  [default: the settings']",
     ),
 ]
+RecursiveOption = Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")]
+ServerCertificateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--server-certificate",
+        metavar="FILE",
+        envvar="EMOTION_MONITOR_SERVER_CERTIFICATE",
+        help="Trust the server with this certificate (PEM) alone, whatever its name is.",
+    ),
+]
 NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Neither reuse nor keep results.")]
 
 
@@ -34,7 +46,6 @@ class GlobalOptions:
 
     Attributes:
         config_file: the file of ``--config``; None: the installed ``config.yaml``.
-        assignments: the values of ``--set``, in order.
     """
 
     config_file: Path | None
@@ -83,6 +94,16 @@ def config(
 def note(message: str) -> None:
     """Print one line to standard error, which leaves standard output to the results."""
     print(f"emotion-monitor: {printable(message)}", file=sys.stderr)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """End the command with one line where what it writes cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        note(f"{path}: cannot be written: {error.strerror or error}")
+        raise typer.Exit(1) from None
 
 
 def printable(text: str) -> str:

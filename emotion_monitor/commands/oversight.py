@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from emotion_monitor.commands.options import note, settings_of
+from emotion_monitor.commands.options import note, settings_of, writing
 
 oversight = typer.Typer(
     help="Halt or resume all analysis; the store remembers it.", no_args_is_help=True
@@ -35,11 +35,8 @@ def dossier(
     if out is None:
         print(text, end="")
         return
-    try:
+    with writing(out):
         out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        note(f"{out}: cannot be written: {error.strerror}")
-        raise typer.Exit(1) from None
     note(f"wrote {out}")
 
 

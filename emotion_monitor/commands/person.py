@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from emotion_monitor.commands.options import note, settings_of
+from emotion_monitor.commands.options import ServerCertificateOption, note, settings_of, writing
 from ser_engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,15 +64,6 @@ _CaFile = Annotated[
         help="Trust the certificate authorities of this PEM file, for https://.",
     ),
 ]
-_Certificate = Annotated[
-    Path | None,
-    typer.Option(
-        "--server-certificate",
-        metavar="FILE",
-        envvar="EMOTION_MONITOR_SERVER_CERTIFICATE",
-        help="Trust the server with this certificate (PEM) alone, whatever its name is.",
-    ),
-]
 
 
 @person.command("find")
@@ -83,7 +74,7 @@ def find(
     url: _Url = "",
     token: _Token = "",
     ca_file: _CaFile = None,
-    server_certificate: _Certificate = None,
+    server_certificate: ServerCertificateOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """List streams and files with VALUE in their metadata."""
@@ -107,22 +98,19 @@ def export(
     url: _Url = "",
     token: _Token = "",
     ca_file: _CaFile = None,
-    server_certificate: _Certificate = None,
+    server_certificate: ServerCertificateOption = None,
 ) -> None:
     """Write all data of the person (results, audio, the ledger) into a ZIP file."""
     from ser_engine.files.folders import whole_file
 
     server = _server(context, url, token, ca_file, server_certificate)
     with server.post("export", _text(value), name) as answer:
-        try:
-            with (
-                whole_file(out) as partial,
-                open(partial, "wb", opener=_for_owner_only) as file,
-            ):
-                shutil.copyfileobj(answer, file)
-        except OSError as problem:
-            note(f"{out}: cannot be written: {problem.strerror or problem}")
-            raise typer.Exit(1) from None
+        with (
+            writing(out),
+            whole_file(out) as partial,
+            open(partial, "wb", opener=_for_owner_only) as file,
+        ):
+            shutil.copyfileobj(answer, file)
     note(f"{out}")
 
 
@@ -134,7 +122,7 @@ def erase(
     url: _Url = "",
     token: _Token = "",
     ca_file: _CaFile = None,
-    server_certificate: _Certificate = None,
+    server_certificate: ServerCertificateOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,
 ) -> None:
     """Erase all data of the person and end their live streams, after a list and a question."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotion_monitor.commands.options import note, settings_of
+from emotion_monitor.commands.options import note, settings_of, writing
 
 if TYPE_CHECKING:
     from dashboard.report import CallReport
@@ -50,13 +50,10 @@ def report(
     else:
         found = _of_document(Path(source))
     path = out or Path(f"{source if store else Path(source).stem}.html")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial:
             partial.write_text(report_page(found, language), encoding="utf-8")
-    except OSError as error:
-        note(f"{path}: cannot be written: {error.strerror or error}")
-        raise typer.Exit(1) from None
     note(f"{path}")
 
 
@@ -83,20 +80,15 @@ def _of_document(path: Path) -> CallReport:
 async def _of_store(config: StoreConfig, stream_id: str) -> CallReport:
     from dashboard.report import report_of_stream
     from stream_server.feeds.source import stored_results
-    from stream_server.store import StoreError, parse_store_url
-    from stream_server.store.database import make_engine
-    from stream_server.store.reader import StoreReader
+    from stream_server.store import StoreError
+    from stream_server.store.reader import reading
 
     if not config.url:
         raise StoreError("got --store without stream_server.store.url, expected a store's URL")
-    # Only read: a server may be writing to it.
-    store = StoreReader(make_engine(parse_store_url(config.url), read_only=True))
-    try:
+    async with reading(config.url) as store:
         record = await store.stream(stream_id)
         if record is None:
             raise StoreError(f"got the stream '{stream_id}', expected one that is stored")
         results = [one async for page in stored_results(store, stream_id) for one in page]
         alerts = await store.alerts(stream_id=stream_id, limit=1000)
         return report_of_stream(record, results, alerts)
-    finally:
-        await store.close_reader()

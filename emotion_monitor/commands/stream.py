@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotion_monitor.commands.options import raw_format
+from emotion_monitor.commands.options import ServerCertificateOption, raw_format
 
 if TYPE_CHECKING:
     from emotion_monitor.commands.stream_view import Output, StreamBoard
@@ -294,15 +294,7 @@ def stream(
             help="Trust the certificate authorities of this PEM file, for wss://.",
         ),
     ] = None,
-    server_certificate: Annotated[
-        Path | None,
-        typer.Option(
-            "--server-certificate",
-            metavar="FILE",
-            envvar="EMOTION_MONITOR_SERVER_CERTIFICATE",
-            help="Trust the server with this certificate (PEM) alone, whatever its name is.",
-        ),
-    ] = None,
+    server_certificate: ServerCertificateOption = None,
     resume: Annotated[
         bool,
         typer.Option(

@@ -13,8 +13,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import msgspec
 from rich.console import Console, Group, RenderableType
@@ -123,9 +122,7 @@ class StreamBoard:
     def take(self, event: ClientEvent, stream_start_s: float) -> None:
         """Take a message that the client yields.
 
-        Args:
-            event: the message.
-            stream_start_s: audio the client sent before the server's present stream, s.
+        ``stream_start_s``: audio the client sent before the server's present stream.
         """
         self.start_s = stream_start_s
         match event:
@@ -367,43 +364,13 @@ def _foot(board: StreamBoard) -> Text:
 _REFRESH_S = 0.125
 
 
-class Output(Protocol):
-    """Writes what the client yields, after the board has taken it."""
-
-    async def __aenter__(self) -> Self:
-        """Begin."""
-        ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End."""
-        ...
-
-    def say(self, event: ClientEvent) -> None:
-        """Say one message."""
-        ...
-
-    def say_stopping(self) -> None:
-        """Say that the stream is being ended."""
-        ...
-
-
 class _Plain:
     """An output with nothing to begin or end."""
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         return None
 
     def say_stopping(self) -> None:
@@ -496,12 +463,7 @@ class LiveOutput:
         self._refreshing = asyncio.create_task(self._refresh())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Leave the last picture and give the terminal back."""
         assert self._refreshing is not None
         self._refreshing.cancel()
@@ -520,3 +482,7 @@ class LiveOutput:
         while True:
             self._live.update(view(self._board), refresh=True)
             await asyncio.sleep(_REFRESH_S)
+
+
+Output = JsonOutput | LineOutput | LiveOutput
+"""Writes what the client yields, after the board has taken it."""

@@ -27,12 +27,7 @@ _NOTHING = -1
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Cells in a row with one label.
-
-    Attributes:
-        start_s, end_s: where they lie.
-        label: name of the class.
-    """
+    """Cells in a row with one label."""
 
     start_s: float
     end_s: float
@@ -41,12 +36,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Where the emotion turns.
-
-    Attributes:
-        at_s: where the later one begins.
-        before, after: names of the classes.
-    """
+    """Where the emotion turns: ``at_s`` is where the later one begins."""
 
     at_s: float
     before: str

@@ -49,9 +49,7 @@ class Request:
     """What is to be measured.
 
     Attributes:
-        config: of the engine.
         options: the granularity.
-        files: recordings.
         repeats: how often each is analysed after the first time, at least 1.
         folder: where the analyses go: ``0``, ``1`` and so on.
     """

@@ -53,11 +53,8 @@ def measure(
 ) -> dict[str, Any]:
     """Return the comparison as a document that JSON can hold.
 
-    Args:
-        files: recordings, at least one.
-        config: of the engine.
-        repeats: how often each file is analysed again.
-        on_variant: told of a granularity before it is measured.
+    Each file is analysed ``repeats`` times again. ``on_variant`` is told of a granularity before it
+    is measured.
 
     Raises:
         SerEngineError: a file cannot be analysed, or there is no such model.

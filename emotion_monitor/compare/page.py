@@ -22,10 +22,7 @@ _LEAST_PER_COLUMN = 10
 
 
 def chart(results: Mapping[str, Result]) -> dict[str, Any]:
-    """Return a channel's chart.
-
-    Args:
-        results: of each granularity, ``frame`` among them.
+    """Return a channel's chart of the results of each granularity, ``frame`` among them.
 
     Returns:
         ``times`` (s, middles of columns), ``series`` (mean posterior of each class of the frames in

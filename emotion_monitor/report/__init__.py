@@ -38,11 +38,8 @@ _POLICY = (
 def report_page(*, title: str, body: str, data: Any, script: str) -> str:
     """Return a page.
 
-    Args:
-        title: text.
-        body: HTML, what is not ours in it escaped.
-        data: what the script draws: ``JSON.parse`` of the element ``data``.
-        script: name of a file of this package.
+    In ``body``, HTML, what is not ours is escaped. ``script``, a file of this package, draws
+    ``data``: ``JSON.parse`` of the element ``data``.
 
     Raises:
         RuntimeUnavailableError: the chart library is not installed.

@@ -178,8 +178,6 @@ class Form(StrEnum):
     """A folder as the hubs give it."""
     PREPARED = "prepared"
     """What a start has made of such a folder."""
-    REMOTE = "remote"
-    """On another machine."""
 
 
 @dataclass(frozen=True, slots=True)

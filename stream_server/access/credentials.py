@@ -39,8 +39,6 @@ class Credential:
         id: random; names it in tokens and sessions.
         name: unique among those of its kind that are not revoked.
         secret: hash of a token's secret or a person's password.
-        scopes: of a token.
-        role: of a person.
         teams: names; None: all.
         created_at, expires_at, revoked_at: seconds since 1970, UTC; None: never, not yet.
     """
@@ -159,8 +157,7 @@ _OWN = "own:"
 class Book:
     """All tokens and people: those of the settings, and those of the store as last read.
 
-    Args:
-        tokens: of the settings, by name. They may do everything.
+    ``tokens`` of the settings, by name, may do everything.
     """
 
     def __init__(self, tokens: Mapping[str, str] | None = None) -> None:
@@ -213,12 +210,6 @@ class Book:
         kept = {ref: entry for ref, entry in self._fixed.items() if not ref.startswith(_OWN)}
         self._fixed = kept | {who.ref: (token.encode(), who) for token, who in own}
 
-    def withdraw(self, token: str) -> None:
-        """End a token of :meth:`issue`."""
-        self._fixed = {
-            ref: entry for ref, entry in self._fixed.items() if entry[0] != token.encode()
-        }
-
     def by_ref(self, ref: str, now: float) -> Who | None:
         """Return who has a reference, None if it is not valid any more."""
         if ref in self._fixed:
@@ -261,7 +252,6 @@ class Session:
     """A browser that has logged in.
 
     Attributes:
-        id: random.
         ref: of the token or person it logged in with.
         begun_at, seen_at: seconds since 1970, UTC.
         given: the person, where somebody else vouches for it; None: ``ref`` finds it in the book.
@@ -303,9 +293,7 @@ class Sessions:
     The key is of this process, so a restart logs everybody out, and no key is kept anywhere; of
     several servers that share sessions it is in their database.
 
-    Args:
-        idle_s: longest time between two requests.
-        longest_s: longest time from logging in.
+    ``idle_s``: longest time between two requests; ``longest_s``: from logging in.
 
     Attributes:
         key: signs the cookies.

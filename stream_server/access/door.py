@@ -114,15 +114,9 @@ def is_loopback(host: str | None) -> bool:
 class Access:
     """The access rules of one server.
 
-    Args:
-        config: tokens, proxies and origins.
-        listen: the server's address.
-        public_url: the server's URL for clients behind a proxy; "" without a proxy.
-        now: seconds since 1970.
+    ``public_url``: the server's for clients behind a proxy; "" without one.
 
     Attributes:
-        book: tokens and people.
-        sessions: of browsers that have logged in.
         headers: names, in lower case, of those that :meth:`arrival` looks at.
         on_guessed: called now and then with an address, and how many tokens and passwords from it
             were wrong so far.
@@ -176,10 +170,8 @@ class Access:
     def arrival(self, peer: str, headers: Mapping[str, str], *, is_secure: bool = False) -> Arrival:
         """Find out where a request comes from.
 
-        Args:
-            peer: address of the other end of the connection.
-            headers: by name in lower case; several of one name joined by commas.
-            is_secure: the connection itself has TLS.
+        ``peer`` is the other end of the connection. ``headers`` are by name in lower case, several
+        of one name joined by commas.
 
         Raises:
             ProtocolError: FORBIDDEN: it says who makes it as only a trusted proxy may.
@@ -211,8 +203,7 @@ class Access:
     def check_vouched(self, values_of: Callable[[str], Sequence[str]]) -> None:
         """Refuse a request in which a header that vouches for somebody comes twice.
 
-        Args:
-            values_of: returns the values of a header of the request, by its name in lower case.
+        ``values_of`` returns the values of a header by its name in lower case.
 
         Raises:
             ProtocolError: FORBIDDEN.
@@ -242,10 +233,7 @@ class Access:
     def who(self, arrival: Arrival, token: str | None = None, session: str | None = None) -> Who:
         """Return who makes a request.
 
-        Args:
-            arrival: see :meth:`arrival`.
-            token: sent by the client, see :func:`bearer_token`; goes before the session.
-            session: value of the cookie, see :func:`session_of`.
+        A token, see :func:`bearer_token`, goes before the session, see :func:`session_of`.
 
         Raises:
             ProtocolError: UNAUTHORIZED.
@@ -277,10 +265,6 @@ class Access:
 
     def check_attempt(self, address: str, secret: str) -> None:
         """Refuse one more guess from an address with too many wrong ones.
-
-        Args:
-            address: where it comes from.
-            secret: token, password, code or signature.
 
         Raises:
             ProtocolError: UNAUTHORIZED, with how long to wait.
@@ -353,10 +337,7 @@ class Access:
     def log_in(self, name: str, secret: str, address: str) -> Session:
         """Return a new session. May take a tenth of a second.
 
-        Args:
-            name: of a person; "": ``secret`` is a token.
-            secret: password or token.
-            address: where it comes from.
+        Without a name ``secret`` is a token, else a password.
 
         Raises:
             ProtocolError: UNAUTHORIZED.
@@ -388,10 +369,8 @@ class Access:
     def begin_given(self, given: Given, subject: str, session_id: str = "") -> Session:
         """Return a new session of a person whom an OpenID Connect provider vouches for.
 
-        Args:
-            given: the person.
-            subject: what the provider calls it, for ever.
-            session_id: of the provider's own session; "": it does not say.
+        ``subject`` is what the provider calls it, for ever; ``session_id`` that of the provider's
+        own session, "": it does not say.
         """
         ref, elsewhere = f"{_VOUCHED}oidc:{subject}", _session_elsewhere(session_id)
         return self.sessions.begin(ref, self._now(), given, elsewhere)
@@ -399,10 +378,7 @@ class Access:
     def end_given(self, subject: str, session_id: str, at: float) -> None:
         """End what a provider's session has begun; without its id all sessions of the person.
 
-        Args:
-            subject: the person; "": whose session has that id.
-            session_id: of the provider's session, or "".
-            at: when it ended, seconds since 1970. What began after that goes on.
+        Sessions that began after ``at`` go on.
         """
         key = _session_elsewhere(session_id) or f"{_VOUCHED}oidc:{subject}"
         self.sessions.end_elsewhere(key, at)
@@ -410,10 +386,8 @@ class Access:
     def is_current(self, who: Who, session: Session | None = None) -> bool:
         """Whether somebody who was let in would be let in again as the same.
 
-        Args:
-            who: that somebody.
-            session: whose cookie came with the request. It is not asked whether it timed out: on a
-                connection that lasts no newer cookie comes.
+        Whether the session timed out is not asked: on a connection that lasts no newer cookie
+        comes.
         """
         # A cookie comes unasked: who showed a token as well was let in by that.
         if session is not None and session.ref == who.ref:
@@ -427,9 +401,7 @@ class Access:
     def check_origin(self, origin: str | None, host: str | None) -> None:
         """Refuse pages of other sites, and names that are not this server's.
 
-        Args:
-            origin: the ``Origin`` header; None for programs and for pages of this server's own.
-            host: the ``Host`` header.
+        ``origin`` is None for programs and for pages of this server's own.
 
         Raises:
             ProtocolError: FORBIDDEN_ORIGIN.

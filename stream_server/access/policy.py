@@ -112,14 +112,7 @@ def given_by_groups(
     roles: Mapping[str, Role],
     teams: Mapping[str, tuple[str, ...]],
 ) -> Given | None:
-    """Return the person of a name and groups; None if none of the groups has a role.
-
-    Args:
-        name: of the person.
-        groups: as the provider or proxy calls them.
-        roles: by group, see ``AccessConfig.group_roles``.
-        teams: by group, see ``AccessConfig.group_teams``.
-    """
+    """Return the person of a name and groups; None if none of the groups has a role."""
     known = sorted(set(groups))
     found = {roles[group] for group in known if group in roles}
     role = next((role for role in reversed(SCOPES_OF_ROLE) if role in found), None)
@@ -138,10 +131,7 @@ SIGNED = Who("platform", "", frozenset((Scope.INGEST,)))
 def refusal(who: Who, scope: Scope, team: str | None = None) -> str | None:
     """Return why something is refused, None if it is allowed.
 
-    Args:
-        who: asks.
-        scope: what it takes.
-        team: of the stream that is asked for; None: no particular one.
+    ``team``: of the stream that is asked for; None: no particular one.
     """
     if not who.may(scope):
         has = ", ".join(sorted(who.scopes)) or "none"
@@ -154,9 +144,7 @@ def refusal(who: Who, scope: Scope, team: str | None = None) -> str | None:
 def team_of_stream(who: Who, asked: Iterable[str]) -> str:
     """Return the team of a stream that somebody begins.
 
-    Args:
-        who: sends the audio.
-        asked: the teams that path and metadata name, the one that counts first; "" for none.
+    ``asked``: the teams that path and metadata name, the one that counts first; "" for none.
 
     Raises:
         ValueError: it is not one of the sender's, or no name of a team.

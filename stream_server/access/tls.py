@@ -38,7 +38,6 @@ class Tls:
         ConfigError: they cannot be used.
 
     Attributes:
-        certificate: the file.
         context: for ``asyncio``'s servers; the same for as long as the server runs.
     """
 

@@ -70,12 +70,9 @@ def sign(body: bytes, secret: str, timestamp: int) -> str:
 
 
 def webhook_request(alert: Alert, secret: str, timestamp: int) -> tuple[bytes, dict[str, str]]:
-    """Return body and headers of a call.
+    """Return body and headers of a call, signed if ``secret`` is not "".
 
-    Args:
-        alert: the body.
-        secret: of the rule; "": not signed.
-        timestamp: seconds since 1970.
+    ``timestamp`` is in seconds since 1970.
     """
     body = msgspec.json.encode(alert)
     headers = {
@@ -125,13 +122,7 @@ Call = Callable[[Alert, AlertRule], Awaitable[Answer]]
 
 
 class Receivers:
-    """Calls webhooks and services, while it is entered (``async with``).
-
-    Args:
-        rules: whose receivers may be called.
-        dashboard_url: for links.
-        now: the time, seconds since 1970.
-    """
+    """Calls webhooks and services, while it is entered (``async with``)."""
 
     def __init__(
         self, rules: Sequence[AlertRule], dashboard_url: str, now: Callable[[], float]
@@ -153,12 +144,7 @@ class Receivers:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         if self._session is not None:
             await self._session.close()
         if self._notifier is not None:
@@ -191,13 +177,8 @@ class Receivers:
 class AlertActions:
     """Logs alerts, calls webhooks and tells services while it is entered (``async with``).
 
-    Args:
-        rules: of the settings.
-        bus: where alerts are published.
-        metrics: counts alerts and calls.
-        dashboard_url: for links in what services are told; "": none.
-        now: the time, seconds since 1970.
-        rng: spreads repeated calls in time.
+    ``dashboard_url``: for links in what services are told; "": none. ``rng`` spreads repeated calls
+    in time.
 
     Raises:
         ConfigError: on entering: a service is none that is known, or Apprise is not installed.
@@ -284,14 +265,7 @@ def _told(receivers: Receivers, url: str) -> Call:
 
 
 class _Queue:
-    """One URL: the alerts that wait for it, and the task that calls it.
-
-    Args:
-        call: calls it once.
-        setting: that names it, for the log.
-        count: counts outcomes.
-        rng: spreads repeated calls in time.
-    """
+    """One URL: the alerts that wait for it, and the task that calls it."""
 
     def __init__(
         self,

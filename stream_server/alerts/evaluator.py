@@ -44,8 +44,6 @@ class Cooldown(msgspec.Struct, frozen=True):
     """A rule that may not be raised yet, because of an alert in the stream that is continued.
 
     Attributes:
-        rule: its name.
-        channel: which one.
         until_sample: on the clock of the stream that continues.
     """
 
@@ -75,12 +73,8 @@ def check_rules(rules: Iterable[AlertRule], labels: Collection[str]) -> None:
 class AlertEvaluator:
     """The rules over one stream.
 
-    Args:
-        rules: of the settings.
-        stream_id: part of the names of alerts.
-        labels: names of the classes, in the order of a point's posteriors. A label of a rule that
-            is not among them counts as never heard; :func:`check_rules` reports it, once, when the
-            server starts.
+    ``labels`` are in the order of a point's posteriors. A label of a rule that is not among them
+    counts as never heard; :func:`check_rules` reports it, once, when the server starts.
     """
 
     def __init__(self, rules: Sequence[AlertRule], stream_id: str, labels: Sequence[str]) -> None:

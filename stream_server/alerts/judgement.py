@@ -62,10 +62,7 @@ def outcome(
 ) -> Outcome | None:
     """Return what became of the emotion; None: too little speech to say.
 
-    Args:
-        points: of the alert's channel.
-        labels: indices of the rule's labels among the posteriors.
-        intervention_s: when somebody stepped in, s of the stream.
+    ``points`` are of the alert's channel, ``labels`` indices among the posteriors.
     """
     sums, speech = [0.0, 0.0], [0.0, 0.0]
     for point in points:
@@ -102,13 +99,9 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def precision_by_week(alerts: Iterable[tuple[str, float, Verdict | None]]) -> list[Precision]:
-    """Count verdicts.
+    """Count verdicts, by rule, then the newest week first.
 
-    Args:
-        alerts: of each its rule, when it was raised (seconds since 1970), and its verdict.
-
-    Returns:
-        By rule, then the newest week first.
+    ``alerts``: of each its rule, when it was raised (seconds since 1970), and its verdict.
     """
     counts: dict[tuple[str, str], dict[Verdict | None, int]] = defaultdict(
         lambda: {"right": 0, "wrong": 0, None: 0}
@@ -177,9 +170,7 @@ class Fit:
 def fit(rule: AlertRule, judged: Sequence[tuple[Timeline, Sequence[Judged]]]) -> Fit:
     """Return the numbers with which a rule would have been right most often.
 
-    Args:
-        rule: as it is.
-        judged: streams, and their alerts of this rule that were judged.
+    ``judged``: streams, and their alerts of this rule that were judged.
     """
     # Measures are held against the figures of alerts: of a stored stream nothing else is known.
     plain = replace(rule, measures={})

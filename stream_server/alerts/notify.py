@@ -25,12 +25,7 @@ _KINDS = {"info": "info", "warning": "warning", "critical": "failure"}
 
 
 def notification_text(alert: Alert, dashboard_url: str) -> tuple[str, str]:
-    """Return title and body of a message.
-
-    Args:
-        alert: what to tell.
-        dashboard_url: where people open the stream; "": no link.
-    """
+    """Return title and body of a message, with a link to the stream if there is a dashboard."""
     is_over = alert.state == "cleared"
     title = f"{'Over' if is_over else alert.severity.capitalize()}: {alert.rule}"
     since, at = _clock(alert.since_s), _clock(alert.at_s)
@@ -43,10 +38,6 @@ def notification_text(alert: Alert, dashboard_url: str) -> tuple[str, str]:
 
 class Notifier:
     """Sends messages by Apprise, each in a thread: its services block while they send.
-
-    Args:
-        urls: of Apprise, e.g. ``mailto://…``.
-        dashboard_url: see :func:`notification_text`.
 
     Raises:
         ConfigError: Apprise is not installed, or does not know a URL.

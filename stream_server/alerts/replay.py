@@ -45,7 +45,6 @@ class Timeline:
     Attributes:
         name: where it is from, for people.
         labels: names of the classes, in the order of posteriors.
-        points: in order.
         duration_s: length of the stream's clock.
         has_roles: False: it is not known who speaks, so every rule is tried.
         measures: of the conversation, each with how many points came before it; (): none are known.
@@ -62,9 +61,7 @@ class Timeline:
 def read_timelines(path: Path, role: str = "") -> list[Timeline]:
     """Read a file: what ``analyze`` prints, or results, one JSON object a line.
 
-    Args:
-        path: the file.
-        role: of the channels of a recording, which carries none.
+    ``role``: of the channels of a recording, which carries none.
 
     Raises:
         TimelineError: it cannot be read, or is neither.
@@ -93,10 +90,8 @@ def timelines_of(
 ) -> list[Timeline]:
     """Return the timelines in results of any number of streams.
 
-    Args:
-        results: those of each stream in order.
-        name: put in front of the streams' ids.
-        labels: names of the classes where no ``stream_opened`` tells them.
+    ``results`` are those of each stream in order. ``name`` is put in front of the streams' ids,
+    ``labels`` stand where no ``stream_opened`` tells them.
 
     Raises:
         TimelineError: nothing tells the names of the classes.
@@ -204,11 +199,8 @@ class RaisedAlert:
     """One alert that would have been raised.
 
     Attributes:
-        timeline: name of the timeline.
-        channel: its index.
         role: of the channel; "": not known.
         since_s: where the condition began to hold.
-        raised_s: where it would have been raised.
         cleared_s: where it would have been cleared, at the stream's end at the latest.
         posterior: sum of the posteriors when it would have been raised.
     """
@@ -246,7 +238,6 @@ class Replay:
 
     Attributes:
         duration_s: length of all timelines together.
-        rules: one entry a rule, in their order.
     """
 
     duration_s: float

@@ -2,7 +2,7 @@
 
 ::
 
-    LocalIngest ──▶ LocalBus ──▶ subscription (bounded) ──▶ Published ──▶ front
+    LocalIngest ──▶ Bus ──▶ subscription (bounded) ──▶ Published ──▶ front
          │ engine: as the settings say, so the engine process by ``zmq://``
 
 A worker without a front is of no use: when the front is gone the worker ends its streams and
@@ -22,7 +22,7 @@ from ser_engine.config import EngineConfig
 from ser_engine.timeline import make_detector
 from stream_server.access import Access
 from stream_server.access.tls import tls_of
-from stream_server.bus import LocalBus, Subscription
+from stream_server.bus import Bus, Subscription
 from stream_server.cluster import Peer, PeerLostError, messages
 from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
@@ -96,7 +96,7 @@ class Worker:
         self._config = config
         self._link = link
         self._has_listeners = has_listeners
-        self._bus = LocalBus()
+        self._bus = Bus()
         self._rights = Rights(config.rights)
         self._tls = tls_of(config.listen)
         self._access = Access(config.access, config.listen, config.telephony.public_url)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from msgspec import structs
+from multidict import MultiMapping
 
 from ser_engine.frames import SAMPLE_RATE_HZ
 from stream_server.streams.live_streams import LiveStream
@@ -34,16 +34,6 @@ PARAMETERS = ("stream", "types", "roles", "from_s", "after", "frames", "states")
 _MAX_FROM_S = 1e9
 _STREAM_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _ROLE = re.compile(r"[\w.-]{1,64}", re.ASCII)
-
-
-class QueryParameters(Protocol):
-    """A query in which a name may occur more than once: aiohttp's ``multidict.MultiDict``."""
-
-    def keys(self) -> Iterable[str]:
-        """Return the names."""
-
-    def getall(self, key: str, default: Sequence[str]) -> Sequence[str]:
-        """Return every value of a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +68,7 @@ class FeedQuery:
         return frozenset(self.after)
 
 
-def parse_query(query: QueryParameters, last_event_id: str | None = None) -> FeedQuery:
+def parse_query(query: MultiMapping[str], last_event_id: str | None = None) -> FeedQuery:
     """Check a query, and the ``Last-Event-ID`` header that an ``EventSource`` reconnects with.
 
     Raises:
@@ -118,7 +108,7 @@ def parse_event_id(event_id: str) -> tuple[str, int]:
 
 
 def _after(
-    query: QueryParameters, last_event_id: str | None, stream_id: str | None
+    query: MultiMapping[str], last_event_id: str | None, stream_id: str | None
 ) -> dict[str, int]:
     values = list(query.getall("after", ()))
     if len(values) > MAX_AFTER:
@@ -131,7 +121,7 @@ def _after(
     return positions
 
 
-def _from_sample(query: QueryParameters, stream_id: str | None) -> int | None:
+def _from_sample(query: MultiMapping[str], stream_id: str | None) -> int | None:
     text = _one(query, "from_s")
     if text is None:
         return None
@@ -146,7 +136,7 @@ def _from_sample(query: QueryParameters, stream_id: str | None) -> int | None:
     return round(from_s * SAMPLE_RATE_HZ)
 
 
-def _types(query: QueryParameters) -> frozenset[str]:
+def _types(query: MultiMapping[str]) -> frozenset[str]:
     types = _list(query, "types")
     for name in types:
         if name not in RESULT_TYPES:
@@ -154,7 +144,7 @@ def _types(query: QueryParameters) -> frozenset[str]:
     return types or frozenset(RESULT_TYPES)
 
 
-def _roles(query: QueryParameters) -> frozenset[str]:
+def _roles(query: MultiMapping[str]) -> frozenset[str]:
     roles = _list(query, "roles")
     for role in roles:
         if not _ROLE.fullmatch(role):
@@ -162,20 +152,20 @@ def _roles(query: QueryParameters) -> frozenset[str]:
     return roles
 
 
-def _list(query: QueryParameters, name: str) -> frozenset[str]:
+def _list(query: MultiMapping[str], name: str) -> frozenset[str]:
     """Return the values of ``name=a,b&name=c``."""
     values = [part.strip() for value in query.getall(name, ()) for part in value.split(",")]
     return frozenset(value for value in values if value)
 
 
-def _flag(query: QueryParameters, name: str) -> bool:
+def _flag(query: MultiMapping[str], name: str) -> bool:
     text = _one(query, name)
     if text not in (None, "true", "false"):
         raise _bad(f"{name} '{text[:60]}'", "true or false")
     return text == "true"
 
 
-def _one(query: QueryParameters, name: str) -> str | None:
+def _one(query: MultiMapping[str], name: str) -> str | None:
     values = query.getall(name, ())
     if len(values) > 1:
         raise _bad(f"'{name}' {len(values)} times", "it once")

@@ -44,11 +44,8 @@ class Discovery:
     ) -> dict[str, bytes]:
         """Return what to retain for a stream, by topic: a sensor for each analysed channel.
 
-        Args:
-            opened: the stream.
-            prefix: of the topics, with the stream's team.
-            state_topic: where the state of the stream is.
-            status_topic: where the server says that it is "online".
+        ``prefix``: of the topics, with the stream's team. On ``status_topic`` the server says that
+        it is "online".
         """
         device = {
             "identifiers": [f"{_plain(self.server)}_{_plain(opened.stream_id)}"],

@@ -54,12 +54,7 @@ def encode_event(message: FeedMessage) -> bytes:
 
 
 class FeedEndpoint:
-    """The handler of ``/feed``.
-
-    Args:
-        source: makes subscriptions.
-        max_subscribers: connections at a time.
-    """
+    """The handler of ``/feed``."""
 
     def __init__(self, source: FeedSource, *, max_subscribers: int) -> None:
         self._source = source

@@ -22,7 +22,6 @@ import random
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -81,10 +80,7 @@ def next_state(
 ) -> StreamState | None:
     """Return the state of a stream after a result; the same object if nothing changed.
 
-    Args:
-        state: before it.
-        result: of the stream.
-        lasting: of the channel of a point, with that point.
+    ``lasting``: of the channel of a point, with that point.
     """
     lasting = lasting or LastingState()
     match result:
@@ -175,15 +171,8 @@ def parse_mqtt_url(url: str) -> Broker:
 class MqttPublisher:
     """Publishes while it is entered (``async with``), whether or not the broker is there.
 
-    Args:
-        url: of the broker, see :func:`parse_mqtt_url`.
-        topic: first part of the topics.
-        bus: where results are published.
-        metrics: told whether the broker is there.
-        mailbox_size: results that wait for the broker.
-        discovery_streams: limit on the live streams announced to Home Assistant; 0: none are.
-        discovery_prefix: first part of the topics where it looks.
-        rng: spreads connections in time.
+    ``discovery_streams``: limit on the live streams announced to Home Assistant; 0: none are.
+    ``rng`` spreads connections in time.
 
     Raises:
         ConfigError: URL, topic or prefix is wrong, or the package is missing.
@@ -237,12 +226,7 @@ class MqttPublisher:
         self._task = asyncio.create_task(self._run(), name="mqtt")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Publish what waits and remove the states, for 5 s at most."""
         assert self._task is not None
         self._unsent += self._subscription.take_waiting()

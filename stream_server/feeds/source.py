@@ -55,11 +55,8 @@ class History(Protocol):
     ) -> AsyncIterator[Sequence[Result]]:
         """Yield the results of a stream in order of ``seq``, a page at a time.
 
-        Args:
-            stream_id: which stream.
-            from_sample: leave out what ends before it; ``stream_opened`` and what is about the
-                stream as a whole is never left out.
-            after_seq: leave out what is not later.
+        ``from_sample`` leaves out what ends before it, never ``stream_opened`` and what is about
+        the stream as a whole; ``after_seq`` what is not later.
         """
 
 
@@ -97,14 +94,7 @@ class StoreHistory:
 async def stored_results(
     store: StoreReader, stream_id: str, *, from_sample: int = 0, after_seq: int = -1
 ) -> AsyncIterator[Sequence[Result]]:
-    """Yield the results of a stream in order of ``seq``, a page at a time; none if it is unknown.
-
-    Args:
-        store: where they are read.
-        stream_id: which stream.
-        from_sample: leave out what ends before it.
-        after_seq: leave out what is not later.
-    """
+    """Yield as :meth:`History.results` does; nothing of a stream that is unknown."""
     while True:
         found = await store.results(
             stream_id, from_sample=from_sample, after_seq=after_seq, limit=_PAGE
@@ -121,11 +111,7 @@ async def stored_results(
 class FeedSource:
     """Makes subscriptions.
 
-    Args:
-        bus: where results are published.
-        live: the latest results of live streams.
-        history: what is stored; None: nothing is.
-        mailbox_size: results that wait for one subscriber.
+    ``live`` has the latest results of live streams; ``history`` what is stored, None: nothing is.
     """
 
     def __init__(
@@ -138,10 +124,6 @@ class FeedSource:
 
     async def open(self, query: FeedQuery, *, name: str) -> Feed:
         """Subscribe.
-
-        Args:
-            query: which results.
-            name: kind of subscriber, for metrics and logs.
 
         Raises:
             ProtocolError: UNKNOWN_STREAM, or BAD_QUERY where nothing is stored.

@@ -20,7 +20,6 @@ import asyncio
 import importlib
 import random
 import struct
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -74,9 +73,6 @@ def _field(number: int, data: bytes) -> bytes:
 class DriverSignals:
     """What the signals are after each result. Knows neither network nor clock.
 
-    Args:
-        role: of the channels that are told of.
-
     Attributes:
         values: by the last part of their paths.
     """
@@ -123,15 +119,8 @@ def _label(label: str | None) -> str:
 class VssPublisher:
     """Publishes while it is entered (``async with``), whether or not the databroker is there.
 
-    Args:
-        url: ``grpc://HOST:PORT``, or ``grpcs://`` for TLS.
-        token: JSON Web Token for the databroker; "": none.
-        prefix: branch of the signals.
-        role: of the channels that are told of.
-        bus: where results are published.
-        metrics: told whether the databroker is there.
-        mailbox_size: results that wait.
-        rng: spreads attempts in time.
+    ``url``: ``grpc://HOST:PORT``, or ``grpcs://`` for TLS. ``token``: JSON Web Token for the
+    databroker; "": none.
 
     Raises:
         ConfigError: the URL is wrong, or the package is missing.
@@ -182,12 +171,7 @@ class VssPublisher:
         ]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Tell that nobody is monitored any more, for 5 s at most."""
         self._subscription.close()
         self._signals = DriverSignals("")

@@ -260,14 +260,9 @@ def make_app(
 ) -> web.Application:
     """Return an application with ``/healthz``, ``/readyz`` and ``/metrics``.
 
-    Args:
-        base_path: where :func:`below` will put it.
-        note: adds an entry to the audit, see :data:`NOTE`; None: there is none.
-        connections: of its port, see :class:`~stream_server.http.connections.BoundedSite`; None:
-            they are not watched.
-        access: who may come in.
-        metrics: what ``/metrics`` shows.
-        readiness: what ``/readyz`` asks.
+    ``base_path``: where :func:`below` will put it. ``note``: see :data:`NOTE`; None: there is no
+    audit. ``connections``: of its port, see :class:`~stream_server.http.connections.BoundedSite`;
+    None: they are not watched.
     """
     middlewares = [guard] if connections is None else [watch, guard]
     app = web.Application(middlewares=middlewares, client_max_size=_MAX_BODY_BYTES)
@@ -327,9 +322,7 @@ def make_app(
 def below(base_path: str, app: web.Application) -> web.Application:
     """Return an application that serves ``app`` below a path, and nothing elsewhere.
 
-    Args:
-        base_path: the setting ``listen.base_path``; "": ``app`` itself is returned.
-        app: made for this path, with all its routes.
+    ``base_path`` "": ``app``, which has all its routes, is returned itself.
     """
     if not base_path:
         return app

@@ -51,11 +51,7 @@ class HttpConnections:
     Where there is no room for another one, the one that has been idle longest gives way, if there
     is one; connections with a request never do.
 
-    Args:
-        max_connections: how many at most.
-        descriptors: of the process.
-        on_refused: called with a reason for each that is closed for the sake of others.
-        now_s: the time, from any origin.
+    ``on_refused`` is called with a reason for each that is closed for the sake of others.
     """
 
     def __init__(
@@ -210,14 +206,7 @@ class _Connection(web.RequestHandler):
 
 
 class BoundedSite(web.TCPSite):
-    """A port whose connections are bounded.
-
-    Args:
-        runner: of the application.
-        host, port: where.
-        connections: what knows them.
-        tls: of the port; None: it has none.
-    """
+    """A port whose connections are bounded."""
 
     __slots__ = ("_connections", "_tls", "_where")
 

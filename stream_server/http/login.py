@@ -145,10 +145,7 @@ def login_page(
 ) -> web.Response:
     """Return the form, which leads on to the requested page.
 
-    Args:
-        request: is answered with it.
-        problem: what went wrong before, for the person.
-        next_path: where it leads; None: to the page that was asked for.
+    ``problem``: what went wrong before, for the person.
     """
     again = own_path(request) == LOGIN_PATH
     if next_path is None:
@@ -202,10 +199,8 @@ def set_session(request: web.Request, response: web.StreamResponse, cookie: str)
 class Login:
     """Where browsers log in and out.
 
-    Args:
-        access: of the server.
-        logout_address: returns where a person who logged in by OpenID Connect logs out of the
-            provider; None: nowhere.
+    ``logout_address`` returns where a person who logged in by OpenID Connect logs out of the
+    provider; None: nowhere.
     """
 
     def __init__(

@@ -73,12 +73,7 @@ class _Tokens(msgspec.Struct):
 
 
 class ProviderClient:
-    """A provider, asked over HTTP.
-
-    Args:
-        config: which one.
-        now_s: the time, from any origin, s.
-    """
+    """A provider, asked over HTTP."""
 
     def __init__(self, config: OidcConfig, now_s: Callable[[], float] = time.monotonic) -> None:
         self._config = config
@@ -120,9 +115,8 @@ class ProviderClient:
     async def keys(self, key_id: str, *, is_wrong: bool = False) -> KeySet:
         """Return the provider's public keys, that of ``key_id`` among them if it has it.
 
-        Args:
-            key_id: of a token; "": it does not say.
-            is_wrong: none of those that are kept has signed it.
+        ``key_id`` "": the token does not say. ``is_wrong``: none of those that are kept has signed
+        it.
 
         Raises:
             OidcError: they cannot be had.
@@ -215,11 +209,7 @@ class ProviderClient:
 class SingleSignOn:
     """The paths of a login by OpenID Connect.
 
-    Args:
-        access: of the server.
-        config: the provider.
-        end_outdated: cuts the connections of sessions that have ended.
-        now: seconds since 1970.
+    ``end_outdated`` cuts the connections of sessions that have ended.
     """
 
     def __init__(

@@ -65,13 +65,15 @@ def call_spec(
     audio_format: AudioFormat,
     roles: Iterable[str],
     *,
-    name: str,
+    name: str = "",
+    call_id: str = "",
     details: Mapping[str, object],
 ) -> StreamSpec:
     """Return the specification of a call's stream, whose client is sent no results.
 
     Args:
-        name: of the stream; the platform's id of the call.
+        name: of the stream; "": the id of the call.
+        call_id: of the platform, which the log may show.
         details: kept with the stream, the most important first; only texts, numbers and booleans.
 
     Raises:
@@ -82,13 +84,13 @@ def call_spec(
             encoding=audio_format.encoding,
             sample_rate=audio_format.sample_rate_hz,
             channels=tuple(ChannelSpec(role=role) for role in roles),
-            name=fitting_text(name),
+            name=fitting_text(name or call_id),
             metadata=fitting_metadata(details),
             wants=(),
         )
     )
     # Packets of tracks are no format of the native protocol's ``start``.
-    return replace(spec, format=audio_format)
+    return replace(spec, format=audio_format, call_id=call_id)
 
 
 def key_mark(details: object) -> Mark:
@@ -296,7 +298,7 @@ class MediaStreamDialect(TracksDialect):
         spec = call_spec(
             audio_format,
             [roles[track] for track in tracks],
-            name=call_id if isinstance(call_id, str) else "",
+            call_id=call_id if isinstance(call_id, str) else "",
             # Known fields come first, so that they survive the limit on metadata, and last, so that
             # no custom parameter of the same name replaces them.
             details={**known, **parameters, **known},

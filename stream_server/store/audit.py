@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
-from stream_server.store.rows import text
+from stream_server.store.rows import clean
 from stream_server.store.schema import audit
 
 _MAX_TEXT = 500
@@ -41,7 +41,7 @@ def add_entry(connection: Connection, entry: AuditEntry) -> None:
     """Add an entry."""
     values = msgspec.structs.asdict(entry)
     row = {
-        name: text(value)[:_MAX_TEXT] if isinstance(value, str) else value
+        name: clean(value)[:_MAX_TEXT] if isinstance(value, str) else value
         for name, value in values.items()
     }
     connection.execute(insert(audit).values(row))
@@ -60,15 +60,8 @@ def list_entries(
 ) -> list[AuditEntry]:
     """Return entries, the newest first.
 
-    Args:
-        connection: in a transaction.
-        since: done at or after, seconds since 1970.
-        until: done before.
-        name: of who did it; "": any.
-        action: only this one; "": any.
-        target: only what was done to it; "": any.
-        limit: how many at most.
-        offset: how many of the newest to leave out.
+    Done at or after ``since`` and before ``until``, seconds since 1970. ``name``: of who did it; a
+    text that is "" lets any pass.
     """
     query = select(*(audit.c[field] for field in AuditEntry.__struct_fields__))
     for column, value in ((audit.c.name, name), (audit.c.action, action), (audit.c.target, target)):

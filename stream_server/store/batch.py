@@ -18,6 +18,7 @@ from stream_server.store import schema
 from stream_server.store.rows import (
     StreamInfo,
     alert_row,
+    clean,
     consent_row,
     decision_row,
     ledger_row,
@@ -26,7 +27,6 @@ from stream_server.store.rows import (
     span_row,
     stream_row,
     summary_values,
-    text,
     warning_row,
 )
 from stream_server.wire.results import (
@@ -53,11 +53,7 @@ Rows = list[dict[str, Any]]
 
 
 class BatchWriter:
-    """Writes batches; remembers the keys of live streams, which are rarely looked up therefore.
-
-    Args:
-        owner: name of this server, kept with the streams it writes.
-    """
+    """Writes batches; remembers the keys of live streams, which are rarely looked up therefore."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -75,13 +71,8 @@ class BatchWriter:
     ) -> int:
         """Write results that are in order of ``seq`` for each stream.
 
-        Args:
-            connection: in a transaction.
-            results: what to write.
-            published_at: when an alert was published, seconds since 1970.
-
-        Returns:
-            How many belong to no stream that is stored, and were left out.
+        ``published_at``: of an alert, seconds since 1970. Return how many results belong to no
+        stream that is stored, and were left out.
         """
         opened = [result for result in results if isinstance(result, StreamOpened)]
         if opened:
@@ -107,7 +98,7 @@ class BatchWriter:
                 case Gap():
                     rows_of.setdefault(schema.gaps, []).append(span_row(result, key))
                 case Marked():
-                    row = {"name": text(result.name), "at_sample": result.at_sample}
+                    row = {"name": clean(result.name), "at_sample": result.at_sample}
                     row |= {"stream_key": key, "seq": result.seq}
                     rows_of.setdefault(schema.marks, []).append(row)
                 case Warning():
@@ -137,7 +128,7 @@ class BatchWriter:
             _write_alert(connection, alert_row(alert, key, published_at(alert)), alert.state)
         streams = schema.streams
         for consent, key in consents:
-            values = {"consent": consent.consent, "notice_version": text(consent.notice_version)}
+            values = {"consent": consent.consent, "notice_version": clean(consent.notice_version)}
             connection.execute(update(streams).where(streams.c.key == key).values(values))
         for end, key in ended:
             self._write_end(connection, end, key)

@@ -6,6 +6,7 @@ And sessions of browsers that were ended, where several servers share them.
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
@@ -35,15 +36,7 @@ def add_credential(connection: Connection, credential: Credential) -> None:
         )
     connection.execute(
         insert(credentials).values(
-            id=credential.id,
-            kind=credential.kind,
-            name=credential.name,
-            secret=credential.secret,
-            scopes=[scope.value for scope in credential.scopes],
-            role=credential.role,
-            teams=None if credential.teams is None else list(credential.teams),
-            created_at=credential.created_at,
-            expires_at=credential.expires_at,
+            **asdict(credential) | {"scopes": [scope.value for scope in credential.scopes]}
         )
     )
 
@@ -109,16 +102,7 @@ def _find(connection: Connection, kind: str, name: str) -> Credential | None:
 
 
 def _credential(row: Row[tuple[object, ...]]) -> Credential:
-    values = row._mapping
-    return Credential(
-        id=values["id"],
-        kind=values["kind"],
-        name=values["name"],
-        secret=values["secret"],
-        scopes=tuple(Scope(scope) for scope in values["scopes"]),
-        role=values["role"],
-        teams=None if values["teams"] is None else tuple(values["teams"]),
-        created_at=values["created_at"],
-        expires_at=values["expires_at"],
-        revoked_at=values["revoked_at"],
-    )
+    values: dict[str, Any] = dict(row._mapping)
+    values["scopes"] = tuple(Scope(scope) for scope in values["scopes"])
+    values["teams"] = None if values["teams"] is None else tuple(values["teams"])
+    return Credential(**values)

@@ -112,9 +112,7 @@ class Claim:
     SQLite's own locks would not do: POSIX drops them as soon as the process closes any descriptor
     of the database file (https://www.sqlite.org/howtocorrupt.html, 2.2).
 
-    Args:
-        url: checked by :func:`parse_store_url`; its folder exists.
-        owner: name of this server; servers of other names may have the same file.
+    Servers of other names (``owner``) may have the same file.
 
     Raises:
         StoreError: a running server of this name has it.
@@ -199,10 +197,8 @@ _STATEMENT_TIMEOUT_MS = 60_000
 def make_engine(url: URL, *, read_only: bool) -> Engine:
     """Return the connections of the writer, or of the readers.
 
-    Args:
-        url: checked by :func:`parse_store_url`.
-        read_only: for readers: each transaction sees one moment of the database, and changes
-            nothing.
+    ``read_only``, for readers: each transaction sees one moment of the database, and changes
+    nothing.
 
     Raises:
         ConfigError: the folder or file of a SQLite database cannot be made.
@@ -275,9 +271,6 @@ class DatabaseFile:
 
     SQLite does not notice that its file was deleted: it writes to what has no name any more. Nor
     does a connection that has pages in memory notice at once that the file was overwritten.
-
-    Args:
-        path: of the file, which exists.
     """
 
     def __init__(self, path: Path) -> None:

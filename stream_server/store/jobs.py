@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from stream_server.store.reader import StoreReader
 from stream_server.store.records import JobRecord, JobState
-from stream_server.store.rows import text
+from stream_server.store.rows import clean
 from stream_server.store.schema import jobs
 from stream_server.store.writer import StoreWriter
 
@@ -27,11 +27,6 @@ class JobTable:
 
     Every method raises :class:`StoreUnavailableError` if the database does not answer or the store
     is closed.
-
-    Args:
-        writer: its thread changes rows.
-        reader: its threads read them.
-        owner: names that folder.
     """
 
     def __init__(self, writer: StoreWriter, reader: StoreReader, owner: str) -> None:
@@ -47,13 +42,13 @@ class JobTable:
             for record in records:
                 row = msgspec.structs.asdict(record)
                 row["id"] = row.pop("job_id")
-                connection.execute(insert(jobs).values(owner=self._owner, **_clean(row)))
+                connection.execute(insert(jobs).values(owner=self._owner, **clean(row)))
 
         await self._writer.submit(add)
 
     async def change(self, job_id: str, **values: Any) -> bool:
         """Change fields of a :class:`JobRecord`; return False if there is none with that id."""
-        statement = update(jobs).where(jobs.c.id == job_id, self._own).values(**_clean(values))
+        statement = update(jobs).where(jobs.c.id == job_id, self._own).values(**clean(values))
         return await self._writer.submit(
             lambda connection: bool(connection.execute(statement).rowcount)
         )
@@ -77,14 +72,7 @@ class JobTable:
         offset: int = 0,
         teams: Collection[str] | None = None,
     ) -> list[JobRecord]:
-        """Return jobs, the newest first.
-
-        Args:
-            states: only those; None: all.
-            limit: how many at most.
-            offset: how many of the newest to leave out.
-            teams: only files of these; None: all files.
-        """
+        """Return jobs, the newest first; ``states`` and ``teams`` None: of all."""
         query = self._select()
         if teams is not None:
             query = query.where(jobs.c.team.in_(teams))
@@ -105,13 +93,9 @@ class JobTable:
         team: str | None = None,
         but: Collection[str] = (),
     ) -> list[JobRecord]:
-        """Return the jobs that were finished first.
+        """Return the jobs that were finished first, before a time in seconds since 1970.
 
-        Args:
-            before: finished before this time, seconds since 1970; None: at any time.
-            limit: how many at most.
-            team: only its files; None: those of all teams.
-            but: not those of these teams.
+        Files of one team, None: of all, but not those of the teams ``but``.
         """
         query = self._select().where(jobs.c.finished_at.is_not(None))
         if team is not None:
@@ -152,10 +136,3 @@ class JobTable:
         return await self._reader.read(
             lambda connection: [JobRecord(**row) for row in connection.execute(query).mappings()]
         )
-
-
-def _clean(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values whose texts PostgreSQL takes."""
-    return {
-        name: text(value) if isinstance(value, str) else value for name, value in values.items()
-    }

@@ -14,7 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from stream_server.rights import Halt
-from stream_server.store.rows import text
+from stream_server.store.rows import clean
 from stream_server.store.schema import alerts, decisions, halts, ledger, streams
 
 DecisionKind = Literal["raised", "cleared", "acknowledged", "overridden"]
@@ -129,7 +129,7 @@ def add_decision(
     )
     row = connection.execute(query).mappings().one_or_none()
     if row is not None:
-        told = {"who": text(who), "note": text(note), "posterior": None, "seq": None}
+        told = {"who": clean(who), "note": clean(note), "posterior": None, "seq": None}
         values = {**row, "at": at, "kind": kind, "alert_id": alert_id, **told}
         connection.execute(insert(decisions).values(values))
 
@@ -152,7 +152,9 @@ def latest_halt(connection: Connection) -> Halt:
 def add_halt(connection: Connection, halt: Halt) -> None:
     """Note that an overseer halted all analysis, or let it go on."""
     values = {"at": halt.at, "halted": halt.halted}
-    connection.execute(insert(halts).values(**values, who=text(halt.by), reason=text(halt.reason)))
+    connection.execute(
+        insert(halts).values(**values, who=clean(halt.by), reason=clean(halt.reason))
+    )
 
 
 def expire(connection: Connection, before: float) -> None:

@@ -36,12 +36,7 @@ _NAME = re.compile(r"points_(\d+)_(\d+)")
 
 
 def ensure(connection: Connection, least_streams: int = LEAST_STREAMS) -> None:
-    """Make partitions for as many streams as began in the last day, ahead of the newest stream.
-
-    Args:
-        connection: in a transaction.
-        least_streams: width of a partition at least.
-    """
+    """Make partitions for as many streams as began in the last day, ahead of the newest stream."""
     if not _is_locked(connection):
         return
     newest = _newest_key(connection)
@@ -61,12 +56,7 @@ def ensure(connection: Connection, least_streams: int = LEAST_STREAMS) -> None:
 
 
 def drop_expired(connection: Connection, before: float) -> int:
-    """Drop the partitions all of whose streams ended before a time; return how many.
-
-    Args:
-        connection: in a transaction.
-        before: seconds since 1970.
-    """
+    """Drop the partitions all of whose streams ended before a time; return how many."""
     if not _is_locked(connection):
         return 0
     newest = _newest_key(connection)

@@ -42,10 +42,7 @@ def find_streams(connection: Connection, values: Collection[str], name: str = ""
 
     In their metadata, or as the name of a speaker.
 
-    Args:
-        connection: in a transaction.
-        values: what is looked for: as it was told, and hashed.
-        name: only in the metadata of this name; "": of any.
+    ``values``: as it was told, and hashed. ``name``: only in the metadata of this name; "": of any.
     """
     return _find(connection, streams, values, name)
 
@@ -106,17 +103,11 @@ def purge_file(file: Path, timeout_s: float = 10.0) -> bool:
 
 
 def purge_database(engine: Engine) -> str:
-    """Leave nothing of deleted rows in the files of a database.
+    """Leave nothing of deleted rows in the files of a database; return why something may be left.
 
     PostgreSQL's VACUUM frees the place of a deleted row and leaves its bytes there until another
     row takes it; VACUUM FULL writes a table anew and cuts the old file to nothing. The most
     frequent values of columns, names and metadata among them, are in a table of statistics, too.
-
-    Args:
-        engine: may write.
-
-    Returns:
-        why something may be left; "": nothing is.
     """
     if engine.dialect.name == "sqlite":
         file = Path(str(engine.url.database))

@@ -7,7 +7,8 @@ write-ahead log, REPEATABLE READ in PostgreSQL): what several statements find be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -27,6 +28,8 @@ from stream_server.store.database import (
     StoreUnavailableError,
     describe,
     is_away,
+    make_engine,
+    parse_store_url,
 )
 from stream_server.store.ledger import (
     Decision,
@@ -87,9 +90,6 @@ class StoreReader:
 
     Every method raises :class:`StoreUnavailableError` if the database does not answer or the store
     is closed.
-
-    Args:
-        engine: read-only connections.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -111,15 +111,8 @@ class StoreReader:
     ) -> list[StreamRecord]:
         """Return streams, the newest first.
 
-        Args:
-            limit: how many at most.
-            offset: how many of the newest to leave out.
-            since: opened at or after, seconds since 1970.
-            until: opened before.
-            name: part of the stream's name, in any case.
-            live_only: leave out those that have ended.
-            ended_only: leave out those that are live.
-            teams: only streams of these; None: all streams.
+        Opened at or after ``since`` and before ``until``, seconds since 1970. ``name``: part of the
+        stream's name, in any case. ``teams`` None: all streams.
         """
         query = _in_time(select(_streams), _streams.c.opened_at, since, until)
         if name:
@@ -189,13 +182,9 @@ class StoreReader:
         ``flush()``, then request results until ``is_complete``, then pass on from the subscription
         what has a ``seq`` above ``last_seq``.
 
-        Args:
-            stream_id: which stream.
-            from_sample: only what ends after this position of the stream's clock; how the stream
-                began and ended is always included.
-            after_seq: only results with a larger ``seq``.
-            kinds: ``type`` of the results wanted; None: all.
-            limit: how many at most.
+        ``from_sample``: only what ends after this position of the stream's clock; how the stream
+        began and ended is always included. ``after_seq``: only what has a larger ``seq``.
+        ``kinds``: their ``type``; None: all.
         """
         wanted = set(kinds) if kinds is not None else None
         stream = select(_streams).where(_streams.c.id == stream_id)
@@ -259,13 +248,8 @@ class StoreReader:
     ) -> list[AlertRecord]:
         """Return alerts, the newest first.
 
-        Args:
-            state: which ones; None: all.
-            stream_id: only those of this stream.
-            since: raised at or after, seconds since 1970.
-            limit: how many at most.
-            offset: how many of the newest to leave out.
-            teams: only of streams of these; None: of all streams.
+        Raised at or after ``since``, seconds since 1970; of all states, streams and teams where
+        they are None.
         """
         query = select(
             _alerts, _streams.c.id.label("stream_id"), _streams.c.name.label("stream_name")
@@ -365,6 +349,20 @@ class StoreReader:
         if self._is_closed:
             raise StoreUnavailableError("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+
+@contextlib.asynccontextmanager
+async def reading(url: str) -> AsyncIterator[StoreReader]:
+    """Read the store of ``store.url``, which a server may be writing to.
+
+    Raises:
+        ConfigError: the URL is wrong, or its driver is missing.
+    """
+    store = StoreReader(make_engine(parse_store_url(url), read_only=True))
+    try:
+        yield store
+    finally:
+        await store.close_reader()
 
 
 def _in_time(

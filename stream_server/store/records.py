@@ -38,11 +38,9 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A stream, live or ended.
 
     Attributes:
-        stream_id: names it.
         name, channels, model, labels, metadata, sample_rate, encoding, step_ms, opened_at,
             continues, team, model_sha256: as in :class:`~stream_server.wire.results.StreamOpened`.
         closed_at: seconds since 1970, UTC; None: it is live.
-        reason: why it ended.
         duration_s: length of its clock, once it has ended.
         summary: where it ended in order.
         consent, notice_version: what was told last.
@@ -187,11 +185,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job_id: random, so that it cannot be guessed.
         name: of the file, as its owner calls it; never a path.
-        options: of the analysis, as requested.
-        state: how far it is.
         progress: 0 to 1; behind by a second where it runs.
-        attempts: how often it was begun.
-        size_bytes: of the file.
         created_at, started_at, finished_at: seconds since 1970, UTC; None: not yet.
         duration_s: of the recording, once known.
         error_code, error: why it failed, for programs and for people.
@@ -238,13 +232,9 @@ class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         streams: number of streams, live ones included.
-        live_streams: number of live ones.
         raised_alerts: alerts that hold still.
         oldest_opened_at: when the oldest stream began, seconds since 1970, UTC; None: no stream.
-        size_bytes: of the database.
-        pending_results: results that wait to be written.
         dropped_results: results that were never written.
-        is_ready: whether the database answered last time.
     """
 
     streams: int
@@ -262,11 +252,7 @@ def with_name(
 ) -> dict[str, dict[str, str]] | None:
     """Return names of speakers with one of them said anew.
 
-    Args:
-        speakers: the names of before, as of :class:`StreamRecord`.
-        channel: of the speaker.
-        speaker: its name in results.
-        name: what people call it; "": nothing, from now on.
+    ``name`` "": nothing, from now on.
     """
     named = {index: dict(names) for index, names in (speakers or {}).items()}
     of_channel = named.setdefault(str(channel), {})

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from sqlalchemy import Table
 from sqlalchemy.engine import RowMapping
 
 from ser_engine.frames import samples_to_s
@@ -42,11 +43,8 @@ class StreamInfo(msgspec.Struct, frozen=True):
     """What the results of a stream have in common, so that it is not kept with each.
 
     Attributes:
-        stream_id: names the stream.
         model: of points that name no other.
         roles: by index of the channel.
-        model_sha256: of the model's weights.
-        team: whose stream it is.
     """
 
     stream_id: str
@@ -62,57 +60,69 @@ class StreamInfo(msgspec.Struct, frozen=True):
         return cls(row["id"], row["model"], roles, row["model_sha256"], row["team"])
 
 
-def text(value: str) -> str:
-    """Return text without the character 0, which PostgreSQL's TEXT cannot hold."""
-    return value.replace("\x00", "\ufffd")
+def clean(value: Any) -> Any:
+    """Return a value without the character 0 in its texts, which PostgreSQL's TEXT cannot hold."""
+    match value:
+        case str():
+            return value.replace("\x00", "\ufffd")
+        case dict():
+            return {clean(name): clean(one) for name, one in value.items()}
+        case list() | tuple():
+            return [clean(one) for one in value]
+    return value
+
+
+def _shared(table: Table, kind: type[msgspec.Struct], *but: str) -> tuple[str, ...]:
+    """Return the columns that have the name and the value of a field.
+
+    A new field of a result needs a column and a migration, and no line here. What is packed, shared
+    with the stream or derived is ``but``.
+    """
+    names = kind.__struct_fields__
+    return tuple(each.name for each in table.c if each.name in names and each.name not in but)
+
+
+_STREAM_COLUMNS = _shared(schema.streams, StreamOpened, "model")
+_POINT_COLUMNS = _shared(schema.points, Point, "posteriors", "model", "best", "speaker")
+_SEGMENT_COLUMNS = _shared(schema.segments, Segment, "best", "speaker")
+_GAP_COLUMNS = _shared(schema.gaps, Gap)
+_WARNING_COLUMNS = _shared(schema.warnings, Warning)
+_CONSENT_COLUMNS = _shared(schema.consents, Consent)
+_LEDGER_COLUMNS = _shared(schema.ledger, Consent)
+_ALERT_COLUMNS = _shared(schema.alerts, Alert, "labels")
+_DECISION_COLUMNS = _shared(schema.decisions, Alert)
+_RECORD_COLUMNS = _shared(schema.alerts, AlertRecord, "labels")
+
+
+def _cleaned(result: object, columns: tuple[str, ...]) -> dict[str, Any]:
+    return {name: clean(getattr(result, name)) for name in columns}
+
+
+def _kept(row: Any, columns: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in columns}
 
 
 def stream_row(opened: StreamOpened, owner: str) -> dict[str, Any]:
     """Return the row of a stream that begins."""
     return {
+        **_cleaned(opened, _STREAM_COLUMNS),
+        "channels": clean(msgspec.to_builtins(opened.channels)),
         "id": opened.stream_id,
         "owner": owner,
-        "name": text(opened.name),
-        "model": text(opened.model.name),
-        "model_licence": text(opened.model.licence),
-        "model_notice": text(opened.model.notice),
-        "labels": [text(label) for label in opened.labels],
-        "channels": [
-            {**msgspec.structs.asdict(channel), "name": text(channel.name)}
-            for channel in opened.channels
-        ],
-        "metadata": {text(name): text(value) for name, value in opened.metadata.items()},
-        "sample_rate": opened.sample_rate,
-        "encoding": opened.encoding,
-        "step_ms": opened.step_ms,
+        "model": clean(opened.model.name),
+        "model_licence": clean(opened.model.licence),
+        "model_notice": clean(opened.model.notice),
         "opened_seq": opened.seq,
-        "opened_at": opened.opened_at,
-        "team": text(opened.team),
-        "model_sha256": opened.model_sha256,
-        "continues": opened.continues,
     }
 
 
 def opened_of(row: RowMapping) -> StreamOpened:
     """Return how a stream began."""
-    return StreamOpened(
-        stream_id=row["id"],
-        seq=row["opened_seq"],
-        name=row["name"],
-        channels=msgspec.convert(row["channels"], tuple[StreamChannel, ...]),
-        model=ModelNotice(
-            name=row["model"], licence=row["model_licence"], notice=row["model_notice"]
-        ),
-        labels=tuple(row["labels"]),
-        metadata=dict(row["metadata"]),
-        sample_rate=row["sample_rate"],
-        encoding=row["encoding"],
-        step_ms=row["step_ms"],
-        opened_at=row["opened_at"],
-        team=row["team"],
-        continues=row["continues"],
-        model_sha256=row["model_sha256"],
-    )
+    kept: dict[str, Any] = {name: row[name] for name in _STREAM_COLUMNS}
+    kept["channels"] = msgspec.convert(row["channels"], tuple[StreamChannel, ...])
+    kept["labels"] = tuple(row["labels"])
+    model = ModelNotice(name=row["model"], licence=row["model_licence"], notice=row["model_notice"])
+    return StreamOpened(stream_id=row["id"], seq=row["opened_seq"], model=model, **kept)
 
 
 def stream_record_of(row: RowMapping) -> StreamRecord:
@@ -175,33 +185,15 @@ def closed_of(row: RowMapping) -> StreamClosed | None:
     )
 
 
-# Columns that have the name and the value of a field: a new field of a result needs a column and a
-# migration, and no line here. What is packed, shared with the stream or derived is left out.
-_POINT_COLUMNS, _SEGMENT_COLUMNS, _GAP_COLUMNS, _WARNING_COLUMNS = (
-    tuple(
-        column.name
-        for column in table.c
-        if column.name in kind.__struct_fields__
-        and column.name not in ("posteriors", "model", "best", "speaker")
-    )
-    for table, kind in (
-        (schema.points, Point),
-        (schema.segments, Segment),
-        (schema.gaps, Gap),
-        (schema.warnings, Warning),
-    )
-)
-
-
 def point_row(point: Point, stream_key: int, info: StreamInfo) -> dict[str, Any]:
     """Return the row of a point."""
     flags = PROVISIONAL * point.provisional | WIDENED * point.widened
     return {
-        **{name: getattr(point, name) for name in _POINT_COLUMNS},
+        **_kept(point, _POINT_COLUMNS),
         "stream_key": stream_key,
         "posteriors": struct.pack(f"<{len(point.posteriors)}f", *point.posteriors),
         "flags": flags | NARROW_BAND * point.narrow_band,
-        "model": None if point.model == info.model else text(point.model),
+        "model": None if point.model == info.model else clean(point.model),
         "best": None if point.best == point.label else point.best,
         "speaker": point.speaker or None,
     }
@@ -225,7 +217,7 @@ def point_of(row: Any, info: StreamInfo) -> Point:
 def span_row(span: Segment | Gap, stream_key: int) -> dict[str, Any]:
     """Return the row of a segment or gap."""
     columns = _SEGMENT_COLUMNS if isinstance(span, Segment) else _GAP_COLUMNS
-    row = {"stream_key": stream_key, **{name: getattr(span, name) for name in columns}}
+    row = {"stream_key": stream_key, **_kept(span, columns)}
     if isinstance(span, Segment):
         row["best"] = None if span.best == span.label else span.best
         row["speaker"] = span.speaker or None
@@ -256,14 +248,12 @@ def marked_of(row: Any, info: StreamInfo) -> Marked:
 
 def warning_row(warning: Warning, stream_key: int) -> dict[str, Any]:
     """Return the row of a warning."""
-    row = {name: getattr(warning, name) for name in _WARNING_COLUMNS}
-    return {**row, "stream_key": stream_key, "message": text(warning.message)}
+    return {**_cleaned(warning, _WARNING_COLUMNS), "stream_key": stream_key}
 
 
 def warning_of(row: Any, info: StreamInfo) -> Warning:
     """Return a warning."""
-    columns = {name: getattr(row, name) for name in _WARNING_COLUMNS}
-    return Warning(stream_id=info.stream_id, **columns)
+    return Warning(stream_id=info.stream_id, **_kept(row, _WARNING_COLUMNS))
 
 
 # All but the envelope; of two channels a third of the bytes of plain JSON.
@@ -287,59 +277,32 @@ def measures_of(row: Any, info: StreamInfo) -> Measures:
     return in_envelope(Measures, own, stream_id=info.stream_id, seq=row.seq)
 
 
-_TOLD = ("consent", "source", "notice_version", "notice_language", "notice_how", "withheld")
-
-
-def told_values(consent: Consent) -> dict[str, Any]:
-    """Return the columns of what was told, which two tables share."""
-    values = {name: getattr(consent, name) for name in _TOLD}
-    return {name: text(value) if value is not None else None for name, value in values.items()}
-
-
 def consent_row(consent: Consent, stream_key: int) -> dict[str, Any]:
     """Return the row of what was told of consent."""
-    own = {"stream_key": stream_key, "seq": consent.seq}
-    return {**told_values(consent), **own, "at_s": consent.at_s, "told_at": consent.told_at}
+    return {**_cleaned(consent, _CONSENT_COLUMNS), "stream_key": stream_key}
 
 
 def consent_of(row: Any, info: StreamInfo) -> Consent:
     """Return what was told of consent."""
-    told = {name: getattr(row, name) for name in _TOLD}
-    at = {"at_s": row.at_s, "told_at": row.told_at}
-    return Consent(stream_id=info.stream_id, seq=row.seq, **told, **at)
+    return Consent(stream_id=info.stream_id, **_kept(row, _CONSENT_COLUMNS))
 
 
 def ledger_row(consent: Consent, info: StreamInfo) -> dict[str, Any]:
     """Return the entry of the ledger."""
-    about = {"stream_id": info.stream_id, "seq": consent.seq, "team": info.team}
-    return {**told_values(consent), **about, "at": consent.told_at}
+    return {**_cleaned(consent, _LEDGER_COLUMNS), "team": info.team, "at": consent.told_at}
 
 
 def decision_row(alert: Alert, info: StreamInfo, at: float) -> dict[str, Any]:
     """Return the entry of the log of decisions for an alert."""
-    return {
-        "at": at,
-        "kind": alert.state,
-        "stream_id": info.stream_id,
-        "alert_id": alert.alert_id,
-        "seq": alert.seq,
-        "team": info.team,
-        "model": info.model,
-        "model_sha256": info.model_sha256,
-        "rule": text(alert.rule),
-        "severity": alert.severity,
-        "role": alert.role,
-        "labels": [text(label) for label in alert.labels],
-        "posterior": alert.posterior,
-        "who": "",
-        "note": "",
-    }
+    about = {"team": info.team, "model": info.model, "model_sha256": info.model_sha256}
+    told = {"at": at, "kind": alert.state, "who": "", "note": ""}
+    return {**_cleaned(alert, _DECISION_COLUMNS), **about, **told}
 
 
 def _fields(row: Any, info: StreamInfo, columns: tuple[str, ...]) -> dict[str, Any]:
     """Return what a row says of a span, and its envelope."""
     return {
-        **{name: getattr(row, name) for name in columns},
+        **_kept(row, columns),
         "stream_id": info.stream_id,
         "role": info.roles.get(row.channel, ""),
     }
@@ -350,22 +313,14 @@ def alert_row(alert: Alert, stream_key: int, at: float) -> dict[str, Any]:
 
     A row that tells of clearing is whole too, for the case that the raising was lost.
     """
-    row = {
+    state = alert.state
+    return {
+        **_cleaned(alert, (*_ALERT_COLUMNS, "labels")),
         "id": alert.alert_id,
         "stream_key": stream_key,
-        "rule": text(alert.rule),
-        "severity": alert.severity,
-        "channel": alert.channel,
-        "role": alert.role,
-        "labels": [text(label) for label in alert.labels],
-        "since_sample": alert.since_sample,
         "raised_at": at,
         "raised_sample": alert.since_sample,
         "raised_posterior": alert.posterior,
-    }
-    state = alert.state
-    return {
-        **row,
         f"{state}_seq": alert.seq,
         f"{state}_at": at,
         f"{state}_sample": alert.at_sample,
@@ -387,15 +342,11 @@ def alert_of(row: Any, info: StreamInfo) -> list[Alert]:
                 stream_id=info.stream_id,
                 seq=seq,
                 alert_id=row.id,
-                rule=row.rule,
                 state="raised" if state == "raised" else "cleared",
-                severity=row.severity,
-                channel=row.channel,
-                role=row.role,
                 labels=tuple(row.labels),
                 posterior=row.raised_posterior if posterior is None else posterior,
-                since_sample=row.since_sample,
                 at_sample=at_sample,
+                **_kept(row, _ALERT_COLUMNS),
                 measures=getattr(row, f"{state}_measures") or UNSET,
             )
         )
@@ -408,23 +359,10 @@ def alert_record_of(row: Any) -> AlertRecord:
         alert_id=row.id,
         stream_id=row.stream_id,
         stream_name=row.stream_name,
-        rule=row.rule,
-        severity=row.severity,
-        channel=row.channel,
-        role=row.role,
         labels=tuple(row.labels),
         posterior=row.raised_posterior,
-        since_sample=row.since_sample,
-        raised_sample=row.raised_sample,
-        raised_at=row.raised_at,
-        cleared_sample=row.cleared_sample,
-        cleared_at=row.cleared_at,
-        acknowledged_at=row.acknowledged_at,
-        acknowledged_note=row.acknowledged_note,
-        acknowledged_by=row.acknowledged_by,
-        assigned_to=row.assigned_to,
-        verdict=row.verdict,
         measures=_largest(row.raised_measures, row.cleared_measures),
+        **_kept(row, _RECORD_COLUMNS),
     )
 
 

@@ -49,7 +49,7 @@ from stream_server.store.ledger import expire as expire_ledger
 from stream_server.store.persons import find_jobs, find_streams, purge_file
 from stream_server.store.reader import StoreReader
 from stream_server.store.records import Annotation, StoreStats, Verdict
-from stream_server.store.rows import text
+from stream_server.store.rows import clean
 from stream_server.store.schema import alerts, streams
 from stream_server.store.writer import StoreWriter
 from stream_server.wire.results import Result
@@ -65,14 +65,6 @@ _PROBE_TIMEOUT_S = 10.0
 
 class Store(StoreReader):
     """Timelines in a database; made by :meth:`open`.
-
-    Args:
-        config: the ``store`` group of the settings.
-        engine: connections of the writer.
-        readers: connections of the readers.
-        claim: released when the store is closed.
-        resume_key, person_key, session_key: see the attributes.
-        owner, on_deleted, now: see :meth:`open`.
 
     Attributes:
         fingerprint: eight letters that tell this database from others, the same whenever it is
@@ -245,8 +237,7 @@ class Store(StoreReader):
     def jobs(self, owner: str) -> JobTable:
         """Return the files that are analysed on request.
 
-        Args:
-            owner: names the folder they are in. The server that keeps the files deletes the rows.
+        ``owner`` names the folder they are in. The server that keeps the files deletes the rows.
         """
         return JobTable(self.writer, self, owner)
 
@@ -271,8 +262,7 @@ class Store(StoreReader):
     async def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits and close the connections; reads that have begun are answered.
 
-        Args:
-            timeout_s: how long to try to write; what is left then is dropped and counted.
+        What is not written within ``timeout_s`` is dropped and counted.
         """
         await self.writer.close(timeout_s)
         await self.close_reader()
@@ -322,17 +312,13 @@ class Store(StoreReader):
 
         A second acknowledgement replaces the first; the log of decisions has both.
 
-        Args:
-            alert_id: which alert.
-            note: what was done, or why it is overridden.
-            who: name of the person or token.
-            overridden: an overseer says that it is not to be acted on.
+        ``overridden``: an overseer says that it is not to be acted on.
         """
         at = self._now()
         kind: DecisionKind = "overridden" if overridden else "acknowledged"
 
         def change(connection: Connection) -> bool:
-            found = upkeep.acknowledge(connection, alert_id, text(note), at, text(who))
+            found = upkeep.acknowledge(connection, alert_id, clean(note), at, clean(who))
             add_decision(connection, alert_id, kind, who, note, at)
             return found
 
@@ -351,7 +337,7 @@ class Store(StoreReader):
     async def assign(self, alert_id: str, to: str) -> bool:
         """Note who is to deal with an alert, "": nobody in particular; return False as above."""
         return await self.writer.submit(
-            lambda connection: upkeep.assign(connection, alert_id, text(to))
+            lambda connection: upkeep.assign(connection, alert_id, clean(to))
         )
 
     async def judge(self, alert_id: str, verdict: Verdict | None) -> bool:
@@ -372,7 +358,7 @@ class Store(StoreReader):
         """Call a speaker by a name, "" by none; return False if there is no such stream."""
         return await self.writer.submit(
             lambda connection: upkeep.name_speaker(
-                connection, stream_id, channel, speaker, text(name)
+                connection, stream_id, channel, speaker, clean(name)
             )
         )
 

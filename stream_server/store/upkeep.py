@@ -196,14 +196,9 @@ def ended_before(
     team: str | None = None,
     but: Collection[str] = (),
 ) -> Sequence[tuple[int, str]]:
-    """Return key and id of the ``limit`` streams that ended first, before a time.
+    """Return key and id of the ``limit`` streams that ended first, before ``at`` (s since 1970).
 
-    Args:
-        connection: in a transaction.
-        at: the time, seconds since 1970.
-        limit: how many at most.
-        team: only its streams; None: those of all teams.
-        but: not those of these teams.
+    Streams of one team, None: of all, but not those of the teams ``but``.
     """
     query = select(streams.c.key, streams.c.id).where(streams.c.closed_at < at)
     if team is not None:

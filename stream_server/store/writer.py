@@ -58,10 +58,6 @@ class Backlog:
     The event loop puts and the thread takes. All methods but :meth:`current` are called under the
     writer's lock; what is in hand belongs to the thread, so that it need not hold the lock while it
     writes.
-
-    Args:
-        max_pending: how many results wait at most.
-        now: the time, seconds since 1970.
     """
 
     def __init__(self, max_pending: int, now: Callable[[], float]) -> None:
@@ -136,9 +132,7 @@ class Backlog:
     def settle(self, num_results: int, *, num_dropped: int) -> None:
         """Remove the first of the current results, which are written or dropped.
 
-        Args:
-            num_results: how many.
-            num_dropped: those among them that the database will never have.
+        ``num_dropped`` of them the database will never have.
         """
         for result in self._current[:num_results]:
             if isinstance(result, Alert):
@@ -166,13 +160,6 @@ class Backlog:
 
 class StoreWriter:
     """Writes results and runs other changes, in a thread of its own.
-
-    Args:
-        engine: connections of the writer.
-        owner: name of this server, kept with the streams it writes.
-        write_interval_ms: longest time a result waits to be written.
-        max_pending_results: how many results wait at most.
-        now: the time, seconds since 1970.
 
     Attributes:
         on_write: called with the duration of each transaction with results, s.
@@ -282,8 +269,7 @@ class StoreWriter:
     async def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits and end the thread.
 
-        Args:
-            timeout_s: how long to try; what is not written then is dropped and counted.
+        What is not written within ``timeout_s`` is dropped and counted.
         """
         with self._changed:
             if self._give_up_at is None:

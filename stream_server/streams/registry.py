@@ -224,27 +224,6 @@ def timeline_asked_for(spec: StreamSpec, timeline: TimelineConfig) -> TimelineCo
 
 # A platform's id of a call: not a text for people, and not a telephone number.
 _CALL_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._:-]{8,64}")
-_ROUTES_WITH_CALL_IDS = (
-    "/twilio",
-    "/telnyx",
-    "/plivo",
-    "/exotel",
-    "/signalwire",
-    "/azure",
-    "/bandwidth",
-    "/audiocodes",
-    "/audiohook",
-    "audiosocket",
-    "siprec",
-)
-
-
-def _call_id(route: str, spec: StreamSpec) -> dict[str, str]:
-    """Return the platform's id of the call, for the log; nothing where it may be a name."""
-    call_id = spec.metadata.get("request_id", "") if route == "/v1" else ""
-    if route in _ROUTES_WITH_CALL_IDS:
-        call_id = spec.name
-    return {"call_id": call_id} if _CALL_ID.fullmatch(call_id) else {}
 
 
 def _counted(who: Who, address: str) -> str:
@@ -530,7 +509,7 @@ class StreamRegistry:
             window_ms=runner.timeline.window_ms,
             step_ms=runner.timeline.step_ms,
             **({} if continues is None else {"continues": continues}),
-            **_call_id(route, spec),
+            **({"call_id": spec.call_id} if _CALL_ID.fullmatch(spec.call_id) else {}),
         )
         return stream
 

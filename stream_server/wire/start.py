@@ -39,6 +39,8 @@ class StreamSpec:
         standing: what is known of consent and notice.
         window_ms, step_ms: what the client asks for; None: nothing. Whether the server gives it is
             not known yet.
+        call_id: a telephone platform's own id of the call, which the log may show; "" where it may
+            be a person's name.
     """
 
     format: AudioFormat
@@ -54,6 +56,7 @@ class StreamSpec:
     speakers: SpeakersAsked = ""
     window_ms: int | None = None
     step_ms: int | None = None
+    call_id: str = ""
 
 
 MAX_TEXT_LENGTH = 256

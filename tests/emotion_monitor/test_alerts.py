@@ -14,7 +14,7 @@ import pytest
 
 from emotion_monitor import main
 from ser_engine.schema import ChannelResult, FileModel, FileResult, Gap, LabelName
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import StoreConfig
 from stream_server.store import Store
 from stream_server.wire.results import Result
@@ -160,7 +160,7 @@ def test_stored_streams(named: bool, rules: Path, tmp_path: Path, capsys: Captur
 
     async def fill() -> None:
         store = await Store.open(StoreConfig(url=url))
-        bus = LocalBus()
+        bus = Bus()
         writing = asyncio.create_task(store.run(bus.subscribe(name="store", capacity=1000)))
         for result in (*results("s1"), *results("s2")):
             bus.publish(result)

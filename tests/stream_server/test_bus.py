@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from stream_server.bus import Bus, LocalBus, SubscriberFigures, Subscription, of_stream
+from stream_server.bus import Bus, SubscriberFigures, Subscription, of_stream
 from stream_server.wire.results import Result
 from tests.support.results import make_closed, make_opened, make_point, make_segment
 from tests.support.virtual_time import virtual_time
@@ -16,7 +16,7 @@ async def read_all(subscription: Subscription) -> list[Result]:
 
 @virtual_time
 async def test_every_subscriber_gets_every_result_in_order():
-    bus = LocalBus()
+    bus = Bus()
     subscriptions = [bus.subscribe(name=f"s{number}", capacity=10) for number in range(25)]
     readers = [asyncio.ensure_future(read_all(one)) for one in subscriptions]
     await asyncio.sleep(0)
@@ -34,7 +34,7 @@ async def test_every_subscriber_gets_every_result_in_order():
 
 @virtual_time
 async def test_a_subscriber_says_which_results_it_wants():
-    bus = LocalBus()
+    bus = Bus()
     one = bus.subscribe(name="one", capacity=10, wants=of_stream("a"))
     bus.publish(make_point(stream_id="a"))
     bus.publish(make_point(stream_id="b"))
@@ -43,7 +43,7 @@ async def test_a_subscriber_says_which_results_it_wants():
 
 @virtual_time
 async def test_a_stuck_subscriber_harms_nobody():
-    bus = LocalBus()
+    bus = Bus()
     stuck = bus.subscribe(name="stuck", capacity=3)
     good = bus.subscribe(name="good", capacity=1000)
     for seq in range(100):
@@ -58,7 +58,7 @@ async def test_a_filter_that_raises_ends_its_own_subscription_only():
     def wants(result: Result) -> bool:
         raise ZeroDivisionError
 
-    bus = LocalBus()
+    bus = Bus()
     bad = bus.subscribe(name="bad", capacity=10, wants=wants)
     good = bus.subscribe(name="good", capacity=10)
     reader = asyncio.ensure_future(read_all(bad))
@@ -72,7 +72,7 @@ async def test_a_filter_that_raises_ends_its_own_subscription_only():
 
 @virtual_time
 async def test_what_waits_is_read_before_a_closed_bus_ends():
-    bus = LocalBus()
+    bus = Bus()
     subscription = bus.subscribe(name="one", capacity=10)
     bus.publish(make_point())
     bus.close()
@@ -82,7 +82,7 @@ async def test_what_waits_is_read_before_a_closed_bus_ends():
 
 @virtual_time
 async def test_closing_a_subscription_wakes_its_reader():
-    bus = LocalBus()
+    bus = Bus()
     subscription = bus.subscribe(name="one", capacity=10)
     reader = asyncio.ensure_future(read_all(subscription))
     await asyncio.sleep(0)
@@ -95,7 +95,7 @@ async def test_closing_a_subscription_wakes_its_reader():
 
 @virtual_time
 async def test_leaving_the_block_closes_the_subscription():
-    bus = LocalBus()
+    bus = Bus()
     async with bus.subscribe(name="one", capacity=10) as subscription:
         bus.publish(make_point())
         assert subscription.pending == 1
@@ -107,14 +107,14 @@ async def test_leaving_the_block_closes_the_subscription():
 
 @virtual_time
 async def test_subscribing_to_a_closed_bus_ends_at_once():
-    bus = LocalBus()
+    bus = Bus()
     bus.close()
     assert await read_all(bus.subscribe(name="late", capacity=1)) == []
 
 
 @virtual_time
 async def test_a_batch_holds_what_waits_up_to_its_size():
-    bus = LocalBus()
+    bus = Bus()
     subscription = bus.subscribe(name="one", capacity=10)
     waiting = asyncio.ensure_future(subscription.batch(2))
     await asyncio.sleep(0)
@@ -128,7 +128,7 @@ async def test_a_batch_holds_what_waits_up_to_its_size():
 
 @virtual_time
 async def test_a_reader_that_is_cancelled_loses_nothing():
-    bus = LocalBus()
+    bus = Bus()
     subscription = bus.subscribe(name="one", capacity=10)
     reader = asyncio.ensure_future(subscription.batch(10))
     await asyncio.sleep(0)
@@ -141,7 +141,7 @@ async def test_a_reader_that_is_cancelled_loses_nothing():
 
 @virtual_time
 async def test_a_second_reader_is_refused():
-    bus = LocalBus()
+    bus = Bus()
     subscription = bus.subscribe(name="one", capacity=10)
     first = asyncio.ensure_future(subscription.batch(10))
     await asyncio.sleep(0)
@@ -153,7 +153,7 @@ async def test_a_second_reader_is_refused():
 
 @virtual_time
 async def test_a_result_published_from_a_filter_of_one_that_was_closed_is_not_kept():
-    bus = LocalBus()
+    bus = Bus()
     other: list[Subscription] = []
 
     def closes_the_other(result: Result) -> bool:
@@ -167,7 +167,7 @@ async def test_a_result_published_from_a_filter_of_one_that_was_closed_is_not_ke
 
 
 def test_figures_count_subscribers_that_have_gone_too():
-    bus: Bus = LocalBus()
+    bus: Bus = Bus()
     first = bus.subscribe(name="sse", capacity=2)
     for seq in range(5):
         bus.publish(make_point(seq=seq))

@@ -25,6 +25,7 @@ from dashboard.backend import (
     EngineView,
     KnownModel,
     ModelsView,
+    RightsBackend,
     UpgradeView,
 )
 from dashboard.config import DashboardConfig
@@ -45,7 +46,7 @@ from ser_engine.schema import LabelName, Warning
 from ser_engine.speakers import Turn
 from ser_engine.types import ModelInfo
 from stream_server.access import Access, AccessConfig, ListenConfig
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import RecordingConfig, StoreConfig
 from stream_server.feeds.source import FeedSource, History, StoreHistory
 from stream_server.http import make_app
@@ -143,6 +144,18 @@ class LabRights:
     async def purge(self) -> bool:
         return self._store is None or await self._store.purge()
 
+    def backend(self) -> RightsBackend:
+        return RightsBackend(
+            config=self.config,
+            halt=lambda: self.halt,
+            set_halt=self.set_halt,
+            tell=self.tell,
+            object=self.object,
+            erase_stream=self.erase_stream,
+            purge=self.purge,
+            hashed=self.hashed,
+        )
+
 
 @dataclass
 class FakeAnalyse:
@@ -220,7 +233,7 @@ class Page:
 class DashboardLab:
     """What a test publishes to and asks."""
 
-    bus: LocalBus
+    bus: Bus
     dashboard: Dashboard
     store: Store | None
     recordings: Recordings | None
@@ -277,7 +290,7 @@ async def serve_dashboard(
         analyser: analyses files, in place of the fake.
         unrecorded_s: what the recording of stream s1 lacks.
     """
-    bus, metrics, analyse = LocalBus(), Metrics(), FakeAnalyse()
+    bus, metrics, analyse = Bus(), Metrics(), FakeAnalyse()
     live = LiveStreams(bus)
     async with AsyncExitStack() as stack:
         store: Store | None = None
@@ -356,7 +369,7 @@ async def serve_dashboard(
             presets=PRESETS,
             sample_audio=sample_audio,
             play_sample_call=play,
-            rights=LabRights(store),
+            rights=LabRights(store).backend(),
         )
         app = make_app(
             access=Access(access or AccessConfig(), listen or ListenConfig()),

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from stream_server.access import Access, AccessConfig, ListenConfig
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.source import FeedSource, History
 from stream_server.http import make_app
@@ -67,7 +67,7 @@ class FakeHistory:
 class FeedServer:
     """What a test publishes to and connects to."""
 
-    bus: LocalBus
+    bus: Bus
     live: LiveStreams
     metrics: Metrics
     source: FeedSource
@@ -100,7 +100,7 @@ async def serve_feed(
     access: AccessConfig | None = None,
 ) -> AsyncIterator[FeedServer]:
     """Serve ``/feed`` on 127.0.0.1."""
-    bus, metrics = LocalBus(), Metrics()
+    bus, metrics = Bus(), Metrics()
     metrics.bus_from(bus.figures)
     live = LiveStreams(bus)
     source = FeedSource(bus, live, history, mailbox_size=mailbox_size)

@@ -95,7 +95,7 @@ def test_the_same_seed_trains_the_same_network_stopped_or_not(
             raise KeyboardInterrupt
         return drawn(self, step, size)
 
-    monkeypatch.setattr("training.train._SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("training.schedule._SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(WindowSource, "batch", stop_at_three)
     with pytest.raises(KeyboardInterrupt):
         train(PLAN, prepared, tmp_path / "parts")

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import structs
 
-from dashboard.api.routes import Call, Param, Route, reply
+from dashboard.api.routes import PAGE, STORED, Call, Param, Routes, reply
 from dashboard.errors import ApiError
 from ser_engine.schema import Shares
 from ser_engine.timeline.course import whole_of
@@ -26,11 +26,7 @@ _STATES = ("unacknowledged", "acknowledged", "raised", "cleared", "all")
 
 
 class Alerts(msgspec.Struct, frozen=True, kw_only=True):
-    """Alerts, newest first.
-
-    Attributes:
-        more: whether there are more beyond ``limit``.
-    """
+    """Alerts, newest first; ``more``: there are more beyond ``limit``."""
 
     alerts: list[AlertRecord]
     more: bool
@@ -98,8 +94,23 @@ class Precisions(msgspec.Struct, frozen=True, kw_only=True):
     weeks: list[Precision]
 
 
+ROUTES = Routes()
+
+
+@ROUTES.on(
+    "GET",
+    "/alerts",
+    params=(
+        Param("state", "string", "which ones", "all", choices=_STATES),
+        Param("stream", "string", "only those of this stream"),
+        Param("since", "number", "raised at or after, s since 1970", None, 0, 1e11),
+        *PAGE,
+    ),
+    response=Alerts,
+    errors=STORED,
+)
 async def list_alerts(call: Call) -> web.Response:
-    """Answer ``GET /alerts``."""
+    """Alerts, newest first."""
     query = call.query
     limit = query["limit"]
     # One more than asked for tells whether there are more.
@@ -114,19 +125,52 @@ async def list_alerts(call: Call) -> web.Response:
     return reply(Alerts(alerts=alerts[:limit], more=len(alerts) > limit))
 
 
+@ROUTES.on(
+    "POST",
+    "/alerts/{alert_id}/acknowledge",
+    body=Acknowledgement,
+    response=Acknowledged,
+    errors=("not_found", *STORED),
+    audit="alert_acknowledged",
+)
 async def acknowledge(call: Call) -> web.Response:
-    """Answer ``POST /alerts/{alert_id}/acknowledge``."""
+    """Acknowledge an alert; a second time replaces the note."""
     await _stream_of(call)
     alert_id, note = call.part("alert_id"), call.body.note
-    await call.services.store.acknowledge(alert_id, note, who=call.who.name or call.who.kind)
+    await call.services.store.acknowledge(alert_id, note, who=call.asker)
     call.services.acknowledged(alert_id)
     return reply(
         Acknowledged(alert_id=alert_id, acknowledged_at=time.time(), acknowledged_note=note)
     )
 
 
+# Before the next one, whose path takes this one for an id.
+@ROUTES.on(
+    "GET",
+    "/alerts/precision",
+    params=(Param("weeks", "integer", "how many back", 8, 1, 104),),
+    response=Precisions,
+    errors=STORED,
+)
+async def precision(call: Call) -> web.Response:
+    """How often each rule was right, a week, of what was judged."""
+    since = time.time() - call.query["weeks"] * _WEEK_S
+    alerts = await call.services.store.alerts(
+        since=since, limit=_MOST_COUNTED, teams=call.who.visible_teams
+    )
+    counted = precision_by_week((each.rule, each.raised_at, each.verdict) for each in alerts)
+    return reply(Precisions(weeks=counted))
+
+
+@ROUTES.on(
+    "GET",
+    "/alerts/{alert_id}",
+    response=AlertDetail,
+    errors=("not_found", *STORED),
+    audit="alert",
+)
 async def show(call: Call) -> web.Response:
-    """Answer ``GET /alerts/{alert_id}``."""
+    """An alert, what led to it, and what became of it."""
     stream_id = await _stream_of(call)
     store = call.services.store
     alerts = await store.alerts(stream_id=stream_id, limit=_MOST_OF_A_STREAM)
@@ -167,30 +211,36 @@ async def show(call: Call) -> web.Response:
     )
 
 
+@ROUTES.on(
+    "POST",
+    "/alerts/{alert_id}/assign",
+    body=Assignment,
+    response=Assigned,
+    errors=("not_found", *STORED),
+    audit="alert_assigned",
+)
 async def assign(call: Call) -> web.Response:
-    """Answer ``POST /alerts/{alert_id}/assign``."""
+    """Say who is to deal with an alert."""
     await _stream_of(call)
     alert_id, to = call.part("alert_id"), call.body.to.strip()
     await call.services.store.assign(alert_id, to)
     return reply(Assigned(alert_id=alert_id, assigned_to=to or None))
 
 
+@ROUTES.on(
+    "POST",
+    "/alerts/{alert_id}/judge",
+    body=Judgement,
+    response=Judged,
+    errors=("not_found", *STORED),
+    audit="alert_judged",
+)
 async def judge(call: Call) -> web.Response:
-    """Answer ``POST /alerts/{alert_id}/judge``."""
+    """Say whether an alert was right."""
     await _stream_of(call)
     alert_id, verdict = call.part("alert_id"), call.body.verdict
     await call.services.store.judge(alert_id, verdict)
     return reply(Judged(alert_id=alert_id, verdict=verdict))
-
-
-async def precision(call: Call) -> web.Response:
-    """Answer ``GET /alerts/precision``."""
-    since = time.time() - call.query["weeks"] * _WEEK_S
-    alerts = await call.services.store.alerts(
-        since=since, limit=_MOST_COUNTED, teams=call.who.visible_teams
-    )
-    counted = precision_by_week((each.rule, each.raised_at, each.verdict) for each in alerts)
-    return reply(Precisions(weeks=counted))
 
 
 async def _stream_of(call: Call) -> str:
@@ -221,70 +271,3 @@ def _within(span: Segment | Gap, begin: int, end: int) -> Segment | Gap | None:
 
 def _not_found() -> ApiError:
     return ApiError("not_found", "alert not found")
-
-
-ROUTES = (
-    Route(
-        "GET",
-        "/alerts/precision",
-        "How often each rule was right, a week, of what was judged.",
-        precision,
-        params=(Param("weeks", "integer", "how many back", 8, 1, 104),),
-        response=Precisions,
-        errors=("no_store", "store_away"),
-    ),
-    Route(
-        "GET",
-        "/alerts/{alert_id}",
-        "An alert, what led to it, and what became of it.",
-        show,
-        response=AlertDetail,
-        errors=("not_found", "no_store", "store_away"),
-        audit="alert",
-    ),
-    Route(
-        "POST",
-        "/alerts/{alert_id}/judge",
-        "Say whether an alert was right.",
-        judge,
-        body=Judgement,
-        response=Judged,
-        errors=("not_found", "no_store", "store_away"),
-        audit="alert_judged",
-    ),
-    Route(
-        "POST",
-        "/alerts/{alert_id}/assign",
-        "Say who is to deal with an alert.",
-        assign,
-        body=Assignment,
-        response=Assigned,
-        errors=("not_found", "no_store", "store_away"),
-        audit="alert_assigned",
-    ),
-    Route(
-        "GET",
-        "/alerts",
-        "Alerts, newest first.",
-        list_alerts,
-        params=(
-            Param("state", "string", "which ones", "all", choices=_STATES),
-            Param("stream", "string", "only those of this stream"),
-            Param("since", "number", "raised at or after, s since 1970", None, 0, 1e11),
-            Param("limit", "integer", "how many at most", 100, 1, 1000),
-            Param("offset", "integer", "how many of the newest to leave out", 0, 0, 10**9),
-        ),
-        response=Alerts,
-        errors=("no_store", "store_away"),
-    ),
-    Route(
-        "POST",
-        "/alerts/{alert_id}/acknowledge",
-        "Acknowledge an alert; a second time replaces the note.",
-        acknowledge,
-        body=Acknowledgement,
-        response=Acknowledged,
-        errors=("not_found", "no_store", "store_away"),
-        audit="alert_acknowledged",
-    ),
-)

@@ -27,7 +27,7 @@ from dashboard.api.routes import (
     REPORT_LANGUAGE,
     Call,
     Param,
-    Route,
+    Routes,
     reply,
     send_audio,
 )
@@ -93,8 +93,33 @@ def old_result() -> ApiError:
     )
 
 
+_ERRORS = (
+    *("not_found", "not_finished", "was_cancelled", "bad_audio", "file_lost"),
+    *("too_many_attempts", "no_room", "failed", "store_away"),
+)
+ROUTES = Routes()
+
+
+@ROUTES.on(
+    "GET",
+    _ONE + "/result.json",
+    params=(
+        Param(
+            "form",
+            "string",
+            "full; demo: an utterance or frames as the emotion2vec+ web demo has them",
+            "full",
+            choices=("full", "demo"),
+        ),
+        Param("scores", "boolean", "demo with the posteriors of all classes", False),
+        Param("channel", "integer", "demo of this one only, from 0", None, 0, 31),
+    ),
+    response=FileResult,
+    errors=_ERRORS,
+    audit="file_exported",
+)
 async def send_json(call: Call) -> web.StreamResponse:
-    """Answer ``/analyse/{job}/result.json``."""
+    """The whole result, every frame of it; or in the form of the emotion2vec+ web demo."""
     record, folder = await _done(call)
     query, named = call.query, _attachment(record, ".json")
     if query["form"] == "full":
@@ -116,15 +141,23 @@ async def send_json(call: Call) -> web.StreamResponse:
     return await _download(call.request, chunks, "application/json", named)
 
 
+@ROUTES.on("GET", _ONE + "/result.csv", content="text/csv", errors=_ERRORS, audit="file_exported")
 async def send_csv(call: Call) -> web.StreamResponse:
-    """Answer ``/analyse/{job}/result.csv``."""
+    """The result as a table, a column a class."""
     record, folder = await _done(call)
     chunks, named = _table_chunks(folder, record.speakers), _attachment(record, ".csv")
     return await _download(call.request, chunks, "text/csv; charset=utf-8", named)
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/result.parquet",
+    content="application/vnd.apache.parquet",
+    errors=(*_ERRORS, "not_installed"),
+    audit="file_exported",
+)
 async def send_parquet(call: Call) -> web.StreamResponse:
-    """Answer ``/analyse/{job}/result.parquet``."""
+    """The same table as Parquet."""
     record, folder = await _done(call)
     out, table = folder / f".{id(call)}.parquet", folder / f".{id(call)}.csv"
     try:
@@ -142,8 +175,16 @@ async def send_parquet(call: Call) -> web.StreamResponse:
         table.unlink(missing_ok=True)
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/annotations",
+    params=(ANNOTATION_FORMAT,),
+    content="text/plain",
+    errors=_ERRORS,
+    audit="file_exported",
+)
 async def send_annotations(call: Call) -> web.Response:
-    """Answer ``/analyse/{job}/annotations``."""
+    """Segments or an utterance's pieces for Praat, ELAN or Audacity, a tier a channel."""
     record, folder = await _done(call)
     kind: AnnotationFormat = call.query["format"]
     people, called = _tiers_of_people(record), record.speakers or {}
@@ -152,28 +193,46 @@ async def send_annotations(call: Call) -> web.Response:
     return web.Response(text=text, headers=named)
 
 
+@ROUTES.on("GET", _ONE + "/labels", response=Labels, errors=_ERRORS, audit="file")
 async def labels(call: Call) -> web.Response:
-    """Answer ``GET /analyse/{job}/labels``."""
+    """What people hear in a file, and how far they agree with the model."""
     record, folder = await _done(call)
     result = await asyncio.to_thread(_read, folder)
     return reply(labels_view(_tiers_of_people(record), _tiers_of_model(result)))
 
 
+@ROUTES.on(
+    "PUT",
+    _ONE + "/labels/{channel}",
+    body=GivenLabels,
+    status=204,
+    errors=_ERRORS,
+    needs=Scope.OPERATE,
+    audit="file_labelled",
+)
 async def put_labels(call: Call) -> web.Response:
-    """Answer ``PUT /analyse/{job}/labels/{channel}``."""
+    """Say what one hears in a channel; replaces what the same person said before."""
     record, folder = await _done(call)
     result = await asyncio.to_thread(_read, folder)
     channel = _channel(result, call).channel
     spans = checked_spans(call.body.labels, [label.name for label in result.labels])
     said = [(each.start_s, each.end_s, each.label) for each in spans]
-    who = call.who.name or call.who.kind
-    if not await call.services.jobs.label(record.job_id, who, channel, said):
+    if not await call.services.jobs.label(record.job_id, call.asker, channel, said):
         raise unknown_job()
     return web.Response(status=204)
 
 
+@ROUTES.on(
+    "PUT",
+    _ONE + "/speakers/{channel}",
+    body=NamedSpeaker,
+    status=204,
+    errors=_ERRORS,
+    needs=Scope.OPERATE,
+    audit="speaker_called",
+)
 async def name_speaker(call: Call) -> web.Response:
-    """Answer ``PUT /analyse/{job}/speakers/{channel}``."""
+    """Say what a speaker of a channel is called, on pages, in tables and annotations."""
     record, folder = await _done(call)
     channel = _channel(await asyncio.to_thread(_read, folder), call)
     named = checked_name(call.body)
@@ -192,16 +251,36 @@ def _channel(result: FileResult, call: Call) -> ChannelResult:
     raise ApiError("not_found", "the result has no such channel")
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/report.html",
+    params=(REPORT_LANGUAGE,),
+    content="text/html",
+    errors=_ERRORS,
+    audit="file_exported",
+)
 async def send_report(call: Call) -> web.Response:
-    """Answer ``/analyse/{job}/report.html``."""
+    """The result on one page, self-contained: timeline, wholes, measures, limits."""
     record, folder = await _done(call)
     text = await asyncio.to_thread(_report, folder, call.query["lang"], record.speakers or {})
     named = {hdrs.CONTENT_DISPOSITION: _attachment(record, ".html")}
     return web.Response(text=text, content_type="text/html", headers=named)
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/embedding.npy",
+    params=(_CHANNEL,),
+    content="application/octet-stream",
+    errors=_ERRORS,
+    audit="file_exported",
+)
 async def send_embedding(call: Call) -> web.StreamResponse:
-    """Answer ``/analyse/{job}/embedding.npy``."""
+    """What the network heard, float32.
+
+    (dim,) of an utterance or stream, (frames, dim) of frames; of several channels one more axis
+    in front, unless one is named.
+    """
     record, folder = await _done(call)
     path = folder / "embedding.npy"
     if not await asyncio.to_thread(path.is_file):
@@ -220,15 +299,28 @@ async def send_embedding(call: Call) -> web.StreamResponse:
     return await _download(call.request, chunks, "application/octet-stream", named)
 
 
+@ROUTES.on("GET", _ONE + "/log.txt", content="text/plain", errors=_ERRORS, audit="file_exported")
 async def send_log(call: Call) -> web.StreamResponse:
-    """Answer ``/analyse/{job}/log.txt``."""
+    """What was done, step by step."""
     record, folder = await _done(call)
     chunks, named = _file_chunks(folder / "log.txt"), _attachment(record, ".log.txt")
     return await _download(call.request, chunks, "text/plain; charset=utf-8", named)
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/frames",
+    params=(
+        Param("channel", "integer", "from 0; default: the first one", None, 0, 31),
+        Param("from_s", "number", "leave out what ends before, s", 0.0, 0, 1e9),
+        Param("to_s", "number", "leave out what begins after, s", None, 0, 1e9),
+    ),
+    response=Frames,
+    errors=_ERRORS,
+    audit="file",
+)
 async def send_frames(call: Call) -> web.Response:
-    """Answer ``/analyse/{job}/frames``."""
+    """Every frame of a part of a channel, 3000 at most."""
     record, folder = await _done(call)
     if record.options.get("granularity") != "frame":
         raise ApiError("not_found", "got no frames, expected a file analysed frame by frame")
@@ -245,8 +337,11 @@ async def send_frames(call: Call) -> web.Response:
     return reply(frames)
 
 
+@ROUTES.on(
+    "GET", _ONE + "/audio.flac", content="audio/flac", errors=_ERRORS, audit="recording_heard"
+)
 async def send_audio_file(call: Call) -> web.StreamResponse:
-    """Answer ``/analyse/{job}/audio.flac``."""
+    """The audio, 16 kHz, if it is kept; takes Range."""
     _, folder = await _done(call)
     path = folder / AUDIO
     try:
@@ -258,8 +353,11 @@ async def send_audio_file(call: Call) -> web.StreamResponse:
     return await send_audio(call.request, path, file)
 
 
+@ROUTES.on(
+    "GET", _ONE + "/result.zip", content="application/zip", errors=_ERRORS, audit="file_exported"
+)
 async def send_zip(call: Call) -> web.StreamResponse:
-    """Answer ``/analyse/{job}/result.zip``."""
+    """All files of the result."""
     record, folder = await _done(call)
     named = _attachment(record, ".zip")
     return await _download(
@@ -421,153 +519,3 @@ def _attachment(record: JobRecord, suffix: str) -> str:
     """Return the header that saves a result under the recording's name, whatever is in that."""
     stem = record.name.rpartition(".")[0] or record.name
     return f"attachment; filename*=UTF-8''{quote(stem + suffix, safe='')}"
-
-
-_ERRORS = (
-    *("not_found", "not_finished", "was_cancelled", "bad_audio", "file_lost"),
-    *("too_many_attempts", "no_room", "failed", "store_away"),
-)
-
-ROUTES = (
-    Route(
-        "GET",
-        _ONE + "/result.json",
-        "The whole result, every frame of it; or in the form of the emotion2vec+ web demo.",
-        send_json,
-        params=(
-            Param(
-                "form",
-                "string",
-                "full; demo: an utterance or frames as the emotion2vec+ web demo has them",
-                "full",
-                choices=("full", "demo"),
-            ),
-            Param("scores", "boolean", "demo with the posteriors of all classes", False),
-            Param("channel", "integer", "demo of this one only, from 0", None, 0, 31),
-        ),
-        response=FileResult,
-        errors=_ERRORS,
-        audit="file_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/result.csv",
-        "The result as a table, a column a class.",
-        send_csv,
-        content="text/csv",
-        errors=_ERRORS,
-        audit="file_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/result.parquet",
-        "The same table as Parquet.",
-        send_parquet,
-        content="application/vnd.apache.parquet",
-        errors=(*_ERRORS, "not_installed"),
-        audit="file_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/annotations",
-        "Segments or an utterance's pieces for Praat, ELAN or Audacity, a tier a channel.",
-        send_annotations,
-        params=(ANNOTATION_FORMAT,),
-        content="text/plain",
-        errors=_ERRORS,
-        audit="file_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/labels",
-        "What people hear in a file, and how far they agree with the model.",
-        labels,
-        response=Labels,
-        errors=_ERRORS,
-        audit="file",
-    ),
-    Route(
-        "PUT",
-        _ONE + "/labels/{channel}",
-        "Say what one hears in a channel; replaces what the same person said before.",
-        put_labels,
-        body=GivenLabels,
-        status=204,
-        errors=_ERRORS,
-        needs=Scope.OPERATE,
-        audit="file_labelled",
-    ),
-    Route(
-        "PUT",
-        _ONE + "/speakers/{channel}",
-        "Say what a speaker of a channel is called, on pages, in tables and annotations.",
-        name_speaker,
-        body=NamedSpeaker,
-        status=204,
-        errors=_ERRORS,
-        needs=Scope.OPERATE,
-        audit="speaker_called",
-    ),
-    Route(
-        "GET",
-        _ONE + "/report.html",
-        "The result on one page, self-contained: timeline, wholes, measures, limits.",
-        send_report,
-        params=(REPORT_LANGUAGE,),
-        content="text/html",
-        errors=_ERRORS,
-        audit="file_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/embedding.npy",
-        "What the network heard, float32: (dim,) of an utterance or stream, (frames, dim)"
-        " of frames; of several channels one more axis in front, unless one is named.",
-        send_embedding,
-        params=(_CHANNEL,),
-        content="application/octet-stream",
-        errors=_ERRORS,
-        audit="file_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/frames",
-        f"Every frame of a part of a channel, {MAX_FRAMES} at most.",
-        send_frames,
-        params=(
-            Param("channel", "integer", "from 0; default: the first one", None, 0, 31),
-            Param("from_s", "number", "leave out what ends before, s", 0.0, 0, 1e9),
-            Param("to_s", "number", "leave out what begins after, s", None, 0, 1e9),
-        ),
-        response=Frames,
-        errors=_ERRORS,
-        audit="file",
-    ),
-    Route(
-        "GET",
-        _ONE + "/audio.flac",
-        "The audio, 16 kHz, if it is kept; takes Range.",
-        send_audio_file,
-        content="audio/flac",
-        errors=_ERRORS,
-        audit="recording_heard",
-    ),
-    Route(
-        "GET",
-        _ONE + "/log.txt",
-        "What was done, step by step.",
-        send_log,
-        content="text/plain",
-        errors=_ERRORS,
-        audit="file_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/result.zip",
-        "All files of the result.",
-        send_zip,
-        content="application/zip",
-        errors=_ERRORS,
-        audit="file_exported",
-    ),
-)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 from aiohttp import web
 
-from dashboard.api.routes import Call, Param, Route, reply
+from dashboard.api.routes import PAGE, Call, Param, Routes, reply
 from dashboard.errors import ApiError
 from dashboard.jobs.options import FORM_FIELDS, Options, options_of
 from dashboard.pages.analyse import results
@@ -130,20 +130,44 @@ class JobView(JobItem, frozen=True, kw_only=True):
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
-    """Files, newest first.
-
-    Attributes:
-        jobs: those of this page.
-        waiting, running: how many of all files wait and run.
-    """
+    """Files of a page, newest first; ``waiting`` and ``running`` count those of all pages."""
 
     jobs: list[JobItem]
     waiting: int
     running: int
 
 
+_ONE = "/analyse/{job_id}"
+_REFUSED = ("too_many_jobs", "no_room", "not_ready", "store_away")
+_FILE = {
+    "type": "string",
+    "format": "binary",
+    "description": "a recording; may occur several times",
+}
+_TEAM = {
+    "type": "string",
+    "description": "whose files they are; default: the sender's team, if it has one",
+}
+ROUTES = Routes()
+
+
+@ROUTES.on(
+    "POST",
+    "/analyse",
+    response=Accepted,
+    status=202,
+    errors=("file_too_big", *_REFUSED),
+    needs=Scope.INGEST,
+    form={
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": _FILE, **FORM_FIELDS, "team": _TEAM},
+        "patternProperties": {"^meta[.].+$": {"type": "string"}},
+    },
+    audit="file_sent",
+)
 async def send(call: Call) -> web.Response:
-    """Answer ``POST /analyse``."""
+    """Analyse files, one job each; live streams go first."""
     _check_ready(call)
     jobs, backend = call.services.jobs, call.services.backend
     max_file_bytes = call.services.config.analyse.max_file_mb << 20
@@ -157,8 +181,18 @@ async def send(call: Call) -> web.Response:
     return _accepted(records)
 
 
+@ROUTES.on(
+    "POST",
+    "/analyse/sample",
+    body=SampleRequest,
+    response=Accepted,
+    status=202,
+    errors=_REFUSED,
+    needs=Scope.INGEST,
+    audit="sample_call",
+)
 async def send_sample(call: Call) -> web.Response:
-    """Answer ``POST /analyse/sample``."""
+    """Analyse the sample call."""
     _check_ready(call)
     jobs, backend = call.services.jobs, call.services.backend
     given = msgspec.structs.asdict(call.body)
@@ -174,8 +208,18 @@ async def send_sample(call: Call) -> web.Response:
     return _accepted(records)
 
 
+@ROUTES.on(
+    "GET",
+    "/analyse",
+    params=(
+        Param("state", "list", "only those; default: all", choices=_STATES),
+        *PAGE,
+    ),
+    response=JobList,
+    errors=("store_away",),
+)
 async def list_jobs(call: Call) -> web.Response:
-    """Answer ``GET /analyse``."""
+    """Files, newest first."""
     query, jobs = call.query, call.services.jobs
     records = await jobs.page(
         states=query["state"] or None,
@@ -188,8 +232,9 @@ async def list_jobs(call: Call) -> web.Response:
     return reply(JobList(jobs=items, waiting=waiting, running=running))
 
 
+@ROUTES.on("GET", _ONE, response=JobView, errors=("not_found", "store_away"), audit="file")
 async def show(call: Call) -> web.Response:
-    """Answer ``GET /analyse/{job_id}``."""
+    """How far a file is, and its result."""
     jobs = call.services.jobs
     record = await visible_job(call)
     result: Any = None
@@ -209,8 +254,15 @@ async def show(call: Call) -> web.Response:
     return reply({**_fields(call, record), "result": result, **named})
 
 
+@ROUTES.on(
+    "POST",
+    _ONE + "/cancel",
+    response=JobItem,
+    errors=("not_found", "store_away"),
+    audit="file_cancelled",
+)
 async def cancel(call: Call) -> web.Response:
-    """Answer ``POST /analyse/{job_id}/cancel``."""
+    """Stop an analysis; one that has ended stays as it is."""
     found = await visible_job(call)
     record = await call.services.jobs.cancel(found.job_id)
     if record is None:
@@ -218,8 +270,9 @@ async def cancel(call: Call) -> web.Response:
     return reply(JobItem(**_fields(call, record)))
 
 
+@ROUTES.on("DELETE", _ONE, status=204, errors=("not_found", "store_away"), audit="file_deleted")
 async def delete(call: Call) -> web.Response:
-    """Answer ``DELETE /analyse/{job_id}``."""
+    """Stop an analysis, and delete it with its result."""
     record = await visible_job(call)
     if not await call.services.jobs.delete(record.job_id):
         raise unknown_job()
@@ -251,22 +304,21 @@ def _check_ready(call: Call) -> None:
         raise ApiError("not_ready", "the model is still being loaded", retry_after_s=_POLL_S)
 
 
+_AS_KEPT = (
+    *("job_id", "name", "state", "size_bytes"),
+    *("created_at", "started_at", "finished_at", "duration_s"),
+)
+
+
 def _fields(call: Call, record: JobRecord) -> dict[str, Any]:
     error = error_of(record)
     summary = record.summary
     return {
-        "job_id": record.job_id,
-        "name": record.name,
+        **{name: getattr(record, name) for name in _AS_KEPT},
         "granularity": record.options.get("granularity", "utterance"),
         "options": msgspec.convert(record.options, type=Options),
-        "state": record.state,
         "progress": round(record.progress, 3),
         "before": call.services.jobs.before(record.job_id),
-        "size_bytes": record.size_bytes,
-        "created_at": record.created_at,
-        "started_at": record.started_at,
-        "finished_at": record.finished_at,
-        "duration_s": record.duration_s,
         "error": None if error is None else error.body,
         "summary": None if summary is None else _summary(summary),
     }
@@ -285,88 +337,4 @@ def _accepted(records: list[JobRecord]) -> web.Response:
     return reply(Accepted(job_id=refs[0].job_id, jobs=refs), status=202)
 
 
-_ONE = "/analyse/{job_id}"
-_REFUSED = ("too_many_jobs", "no_room", "not_ready", "store_away")
-_FILE = {
-    "type": "string",
-    "format": "binary",
-    "description": "a recording; may occur several times",
-}
-
-_TEAM = {
-    "type": "string",
-    "description": "whose files they are; default: the sender's team, if it has one",
-}
-
-ROUTES = (
-    Route(
-        "POST",
-        "/analyse",
-        "Analyse files, one job each; live streams go first.",
-        send,
-        response=Accepted,
-        status=202,
-        errors=("file_too_big", *_REFUSED),
-        needs=Scope.INGEST,
-        form={
-            "type": "object",
-            "required": ["file"],
-            "properties": {"file": _FILE, **FORM_FIELDS, "team": _TEAM},
-            "patternProperties": {"^meta[.].+$": {"type": "string"}},
-        },
-        audit="file_sent",
-    ),
-    Route(
-        "POST",
-        "/analyse/sample",
-        "Analyse the sample call.",
-        send_sample,
-        body=SampleRequest,
-        response=Accepted,
-        status=202,
-        errors=_REFUSED,
-        needs=Scope.INGEST,
-        audit="sample_call",
-    ),
-    Route(
-        "GET",
-        "/analyse",
-        "Files, newest first.",
-        list_jobs,
-        params=(
-            Param("state", "list", "only those; default: all", choices=_STATES),
-            Param("limit", "integer", "how many at most", 100, 1, 1000),
-            Param("offset", "integer", "how many of the newest to leave out", 0, 0, 10**9),
-        ),
-        response=JobList,
-        errors=("store_away",),
-    ),
-    Route(
-        "GET",
-        _ONE,
-        "How far a file is, and its result.",
-        show,
-        response=JobView,
-        errors=("not_found", "store_away"),
-        audit="file",
-    ),
-    Route(
-        "POST",
-        _ONE + "/cancel",
-        "Stop an analysis; one that has ended stays as it is.",
-        cancel,
-        response=JobItem,
-        errors=("not_found", "store_away"),
-        audit="file_cancelled",
-    ),
-    Route(
-        "DELETE",
-        _ONE,
-        "Stop an analysis, and delete it with its result.",
-        delete,
-        status=204,
-        errors=("not_found", "store_away"),
-        audit="file_deleted",
-    ),
-    *results.ROUTES,
-)
+ROUTES += results.ROUTES

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from dashboard.api.routes import Call, Param, Route, reply
+from dashboard.api.routes import PAGE, STORED, Call, Param, Routes, csv_file, reply
 from stream_server.access.policy import Scope
 from stream_server.store import AuditEntry
 
@@ -25,63 +22,46 @@ _FILTERS = (
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries, newest first.
-
-    Attributes:
-        more: whether there are more beyond ``limit``.
-    """
+    """Entries, newest first; ``more``: there are more beyond ``limit``."""
 
     entries: list[AuditEntry]
     more: bool
 
 
+ROUTES = Routes()
+
+
+@ROUTES.on(
+    "GET",
+    "/audit",
+    params=(
+        *_FILTERS,
+        *PAGE,
+    ),
+    response=Audit,
+    errors=STORED,
+    needs=Scope.ADMIN,
+    audit="audit_read",
+)
 async def list_entries(call: Call) -> web.Response:
-    """Answer ``GET /audit``."""
+    """Who did what, newest first."""
     limit = call.query["limit"]
     # One more than asked for tells whether there are more.
     entries = await call.services.store.audit(**{**call.query, "limit": limit + 1})
     return reply(Audit(entries=entries[:limit], more=len(entries) > limit))
 
 
-async def export(call: Call) -> web.Response:
-    """Answer ``GET /audit.csv``."""
-    entries = await call.services.store.audit(**call.query, limit=_MAX_EXPORTED)
-    table = io.StringIO(newline="")
-    # RFC 4180 ends lines with CRLF.
-    writer = csv.writer(table, lineterminator="\r\n")
-    writer.writerow(AuditEntry.__struct_fields__)
-    writer.writerows(msgspec.structs.astuple(entry) for entry in entries)
-    headers = {hdrs.CONTENT_DISPOSITION: 'attachment; filename="audit.csv"'}
-    return web.Response(
-        text=table.getvalue(), content_type="text/csv", charset="utf-8", headers=headers
-    )
-
-
-ROUTES = (
-    Route(
-        "GET",
-        "/audit",
-        "Who did what, newest first.",
-        list_entries,
-        params=(
-            *_FILTERS,
-            Param("limit", "integer", "how many at most", 100, 1, 1000),
-            Param("offset", "integer", "how many of the newest to leave out", 0, 0, 10**9),
-        ),
-        response=Audit,
-        errors=("no_store", "store_away"),
-        needs=Scope.ADMIN,
-        audit="audit_read",
-    ),
-    Route(
-        "GET",
-        "/audit.csv",
-        "The same as a table, 100 000 entries at most.",
-        export,
-        params=_FILTERS,
-        content="text/csv",
-        errors=("no_store", "store_away"),
-        needs=Scope.ADMIN,
-        audit="audit_exported",
-    ),
+@ROUTES.on(
+    "GET",
+    "/audit.csv",
+    params=_FILTERS,
+    content="text/csv",
+    errors=STORED,
+    needs=Scope.ADMIN,
+    audit="audit_exported",
 )
+async def export(call: Call) -> web.Response:
+    """The same as a table, 100 000 entries at most."""
+    entries = await call.services.store.audit(**call.query, limit=_MAX_EXPORTED)
+    rows = (msgspec.structs.astuple(entry) for entry in entries)
+    return csv_file("audit.csv", [AuditEntry.__struct_fields__, *rows])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import csv
-import io
 import tempfile
 import time
 import zipfile
@@ -16,7 +14,7 @@ from typing import IO, Annotated, Any
 import msgspec
 from aiohttp import hdrs, web
 
-from dashboard.api.routes import Call, Param, Route, reply
+from dashboard.api.routes import PAGE, STORED, Call, Param, Routes, csv_file, reply
 from dashboard.backend import RightsBackend
 from dashboard.errors import ApiError
 from dashboard.live.tiles import StreamItem
@@ -176,17 +174,21 @@ def _check_overseer(call: Call) -> None:
         )
 
 
-def _who(call: Call) -> str:
-    return call.who.name or call.who.kind
+_TIMES = (
+    Param("since", "number", "made at or after, s since 1970, UTC", None, 0, _LATEST_S),
+    Param("until", "number", "made before, s since 1970, UTC", None, 0, _LATEST_S),
+)
+ROUTES = Routes()
 
 
+@ROUTES.on("GET", "/oversight", response=Oversight)
 async def show(call: Call) -> web.Response:
-    """Answer ``GET /oversight``."""
+    """Whether all analysis is halted, and the policy of consent and notice."""
     rights = _rights(call)
     config = rights.config
     return reply(
         Oversight(
-            halt=rights.halt,
+            halt=rights.halt(),
             overseers=config.overseers,
             may_halt=_is_overseer(call),
             require_consent=config.require_consent,
@@ -197,32 +199,60 @@ async def show(call: Call) -> web.Response:
     )
 
 
+@ROUTES.on(
+    "POST",
+    "/oversight",
+    body=HaltRequest,
+    response=Oversight,
+    errors=("forbidden", "store_away"),
+    needs=Scope.OPERATE,
+)
 async def halt(call: Call) -> web.Response:
-    """Answer ``POST /oversight``."""
+    """Halt all analysis, or let it go on; for overseers and admins."""
     _check_overseer(call)
     asked: HaltRequest = call.body
-    word = Halt(halted=asked.halted, at=time.time(), by=_who(call), reason=asked.reason)
+    word = Halt(halted=asked.halted, at=time.time(), by=call.asker, reason=asked.reason)
     # Before it is kept, and so also while the database is away: it holds.
     await _rights(call).set_halt(word)
     call.note("analysis_halted" if asked.halted else "analysis_resumed", detail=asked.reason)
     return await show(call)
 
 
+@ROUTES.on(
+    "POST",
+    "/alerts/{alert_id}/override",
+    body=Override,
+    status=204,
+    errors=("not_found", "forbidden", *STORED),
+    audit="alert_overridden",
+)
 async def override(call: Call) -> web.Response:
-    """Answer ``POST /alerts/{alert_id}/override``."""
+    """Say that an alert is not to be acted on, and why; for overseers and admins."""
     alert_id, store = call.part("alert_id"), call.services.store
     await store.flush()
     place = await store.alert_place(alert_id)
     if place is None or not call.who.sees(place[1]):
         raise ApiError("not_found", "alert not found")
     _check_overseer(call)
-    await store.acknowledge(alert_id, call.body.reason, who=_who(call), overridden=True)
+    await store.acknowledge(alert_id, call.body.reason, who=call.asker, overridden=True)
     call.services.acknowledged(alert_id)
     return web.Response(status=204)
 
 
+@ROUTES.on(
+    "GET",
+    "/ledger",
+    params=(
+        Param("stream", "string", "only of this stream"),
+        Param("since", "number", "told at or after, s since 1970, UTC", None, 0, _LATEST_S),
+        *PAGE,
+    ),
+    response=Ledger,
+    errors=STORED,
+    audit="ledger_read",
+)
 async def list_ledger(call: Call) -> web.Response:
-    """Answer ``GET /ledger``."""
+    """When, how and in which version notice was given, and what was said of consent."""
     limit = call.query["limit"]
     entries = await call.services.store.ledger(
         stream_id=call.query["stream"] or "",
@@ -234,8 +264,16 @@ async def list_ledger(call: Call) -> web.Response:
     return reply(Ledger(entries=entries[:limit], more=len(entries) > limit))
 
 
+@ROUTES.on(
+    "GET",
+    "/decisions",
+    params=(*_TIMES, *PAGE),
+    response=Decisions,
+    errors=STORED,
+    audit="decisions_read",
+)
 async def list_decisions(call: Call) -> web.Response:
-    """Answer ``GET /decisions``."""
+    """What rules and people decided: alerts, acknowledgements, overrides."""
     limit = call.query["limit"]
     found = await call.services.store.decisions(
         **{**call.query, "limit": limit + 1}, teams=call.who.visible_teams
@@ -243,37 +281,41 @@ async def list_decisions(call: Call) -> web.Response:
     return reply(Decisions(decisions=found[:limit], more=len(found) > limit))
 
 
+@ROUTES.on(
+    "GET",
+    "/decisions.csv",
+    params=_TIMES,
+    content="text/csv",
+    errors=STORED,
+    audit="decisions_exported",
+)
 async def export_decisions(call: Call) -> web.Response:
-    """Answer ``GET /decisions.csv``."""
+    """The same as a table, 100 000 at most."""
     found = await call.services.store.decisions(
         **call.query, teams=call.who.visible_teams, limit=_MAX_EXPORTED
     )
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\r\n")
-    writer.writerow(Decision.__struct_fields__)
-    for one in found:
-        row = msgspec.structs.asdict(one)
-        writer.writerow([" ".join(v) if isinstance(v, tuple) else v for v in row.values()])
-    named = {hdrs.CONTENT_DISPOSITION: 'attachment; filename="decisions.csv"'}
-    return web.Response(
-        text=table.getvalue(), content_type="text/csv", charset="utf-8", headers=named
+    rows = (
+        [" ".join(v) if isinstance(v, tuple) else v for v in msgspec.structs.astuple(one)]
+        for one in found
     )
+    return csv_file("decisions.csv", [Decision.__struct_fields__, *rows])
 
 
-async def _seen(call: Call, stream_id: str) -> StreamItem:
-    item = await call.services.listing.one(stream_id, call.who)
-    if item is None:
-        raise ApiError("not_found", "stream not found")
-    return item
-
-
+@ROUTES.on(
+    "POST",
+    "/streams/{stream_id}/consent",
+    body=ConsentRequest,
+    status=204,
+    errors=("not_found", "stream_has_ended", "store_away"),
+    audit="consent_told",
+)
 async def consent(call: Call) -> web.Response:
-    """Answer ``POST /streams/{stream_id}/consent``."""
+    """Say what the people in a live stream agreed to or were told."""
     stream_id = call.part("stream_id")
-    await _seen(call, stream_id)
+    await call.stream(stream_id)
     told = ConsentTold(**msgspec.structs.asdict(call.body))
     if told.source is None and told.consent is not None:
-        told = msgspec.structs.replace(told, source=f"api:{_who(call)}"[:256])
+        told = msgspec.structs.replace(told, source=f"api:{call.asker}"[:256])
     try:
         check_told(told)
     except ProtocolError as error:
@@ -283,16 +325,24 @@ async def consent(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
+@ROUTES.on(
+    "POST",
+    "/streams/{stream_id}/objection",
+    status=204,
+    errors=("not_found", "store_away"),
+    audit="objection",
+)
 async def objection(call: Call) -> web.Response:
-    """Answer ``POST /streams/{stream_id}/objection``."""
+    """End a stream because somebody in it objects, and erase what was kept of it."""
     stream_id, rights = call.part("stream_id"), _rights(call)
-    await _seen(call, stream_id)
+    await call.stream(stream_id)
     await rights.object(stream_id)
     return web.Response(status=204)
 
 
+@ROUTES.on("POST", "/streams/delete", body=DeleteRequest, response=Deleted, errors=STORED)
 async def delete_streams(call: Call) -> web.Response:
-    """Answer ``POST /streams/delete``."""
+    """Delete streams that have ended, with their results and audio."""
     num_deleted, live, unknown = 0, [], []
     rights, listing = _rights(call), call.services.listing
     for stream_id in call.body.stream_ids:
@@ -315,8 +365,11 @@ async def _find(call: Call) -> tuple[list[str], list[str]]:
     return await call.services.store.find_person(values, asked.name)
 
 
+@ROUTES.on(
+    "POST", "/person/find", body=PersonRequest, response=Person, errors=STORED, needs=Scope.ADMIN
+)
 async def find_person(call: Call) -> web.Response:
-    """Answer ``POST /person/find``."""
+    """What is kept of one person, found by metadata."""
     stream_ids, job_ids = await _find(call)
     items = [await call.services.listing.one(each, call.who) for each in stream_ids]
     records = [await call.services.jobs.get(each) for each in job_ids]
@@ -329,8 +382,11 @@ async def find_person(call: Call) -> web.Response:
     return reply(Person(streams=[one for one in items if one is not None], files=files))
 
 
+@ROUTES.on(
+    "POST", "/person/erase", body=PersonRequest, response=Erased, errors=STORED, needs=Scope.ADMIN
+)
 async def erase_person(call: Call) -> web.Response:
-    """Answer ``POST /person/erase``."""
+    """Erase it; live streams end. What is erased is gone from the database's files, too."""
     rights, jobs = _rights(call), call.services.jobs
     stream_ids, job_ids = await _find(call)
     for stream_id in stream_ids:
@@ -345,8 +401,16 @@ async def erase_person(call: Call) -> web.Response:
     return reply(Erased(streams=len(stream_ids), files=num_files, is_complete=is_complete))
 
 
+@ROUTES.on(
+    "POST",
+    "/person/export",
+    body=PersonRequest,
+    content="application/zip",
+    errors=STORED,
+    needs=Scope.ADMIN,
+)
 async def export_person(call: Call) -> web.StreamResponse:
-    """Answer ``POST /person/export``."""
+    """The same as a ZIP file: results, recordings, the ledger."""
     stream_ids, job_ids = await _find(call)
     named = {hdrs.CONTENT_DISPOSITION: 'attachment; filename="person.zip"'}
     with tempfile.TemporaryFile() as file:
@@ -410,136 +474,3 @@ async def _export_job(call: Call, archive: zipfile.ZipFile, job_id: str) -> None
         if await asyncio.to_thread(path.is_file):
             data = await asyncio.to_thread(_clear, path, call.services.backend.keys)
             archive.writestr(f"files/{job_id}/{name}", data)
-
-
-_PAGE = (
-    Param("limit", "integer", "how many at most", 100, 1, 1000),
-    Param("offset", "integer", "how many of the newest to leave out", 0, 0, 10**9),
-)
-_TIMES = (
-    Param("since", "number", "made at or after, s since 1970, UTC", None, 0, _LATEST_S),
-    Param("until", "number", "made before, s since 1970, UTC", None, 0, _LATEST_S),
-)
-_KEPT = ("no_store", "store_away")
-
-ROUTES = (
-    Route(
-        "GET",
-        "/oversight",
-        "Whether all analysis is halted, and the policy of consent and notice.",
-        show,
-        response=Oversight,
-    ),
-    Route(
-        "POST",
-        "/oversight",
-        "Halt all analysis, or let it go on; for overseers and admins.",
-        halt,
-        body=HaltRequest,
-        response=Oversight,
-        errors=("forbidden", "store_away"),
-        needs=Scope.OPERATE,
-    ),
-    Route(
-        "POST",
-        "/alerts/{alert_id}/override",
-        "Say that an alert is not to be acted on, and why; for overseers and admins.",
-        override,
-        body=Override,
-        status=204,
-        errors=("not_found", "forbidden", *_KEPT),
-        audit="alert_overridden",
-    ),
-    Route(
-        "GET",
-        "/ledger",
-        "When, how and in which version notice was given, and what was said of consent.",
-        list_ledger,
-        params=(
-            Param("stream", "string", "only of this stream"),
-            Param("since", "number", "told at or after, s since 1970, UTC", None, 0, _LATEST_S),
-            *_PAGE,
-        ),
-        response=Ledger,
-        errors=_KEPT,
-        audit="ledger_read",
-    ),
-    Route(
-        "GET",
-        "/decisions",
-        "What rules and people decided: alerts, acknowledgements, overrides.",
-        list_decisions,
-        params=(*_TIMES, *_PAGE),
-        response=Decisions,
-        errors=_KEPT,
-        audit="decisions_read",
-    ),
-    Route(
-        "GET",
-        "/decisions.csv",
-        "The same as a table, 100 000 at most.",
-        export_decisions,
-        params=_TIMES,
-        content="text/csv",
-        errors=_KEPT,
-        audit="decisions_exported",
-    ),
-    Route(
-        "POST",
-        "/streams/{stream_id}/consent",
-        "Say what the people in a live stream agreed to or were told.",
-        consent,
-        body=ConsentRequest,
-        status=204,
-        errors=("not_found", "stream_has_ended", "store_away"),
-        audit="consent_told",
-    ),
-    Route(
-        "POST",
-        "/streams/{stream_id}/objection",
-        "End a stream because somebody in it objects, and erase what was kept of it.",
-        objection,
-        status=204,
-        errors=("not_found", "store_away"),
-        audit="objection",
-    ),
-    Route(
-        "POST",
-        "/streams/delete",
-        "Delete streams that have ended, with their results and audio.",
-        delete_streams,
-        body=DeleteRequest,
-        response=Deleted,
-        errors=_KEPT,
-    ),
-    Route(
-        "POST",
-        "/person/find",
-        "What is kept of one person, found by metadata.",
-        find_person,
-        body=PersonRequest,
-        response=Person,
-        errors=_KEPT,
-        needs=Scope.ADMIN,
-    ),
-    Route(
-        "POST",
-        "/person/export",
-        "The same as a ZIP file: results, recordings, the ledger.",
-        export_person,
-        body=PersonRequest,
-        content="application/zip",
-        errors=_KEPT,
-        needs=Scope.ADMIN,
-    ),
-    Route(
-        "POST",
-        "/person/erase",
-        "Erase it; live streams end. What is erased is gone from the database's files, too.",
-        erase_person,
-        body=PersonRequest,
-        response=Erased,
-        errors=_KEPT,
-        needs=Scope.ADMIN,
-    ),
-)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -23,10 +21,13 @@ from dashboard.api.labels import (
 )
 from dashboard.api.routes import (
     ANNOTATION_FORMAT,
+    PAGE,
     REPORT_LANGUAGE,
+    STORED,
     Call,
     Param,
-    Route,
+    Routes,
+    csv_rows,
     reply,
     send_audio,
 )
@@ -76,11 +77,7 @@ _POINT_FIELDS = (
 
 
 class Streams(msgspec.Struct, frozen=True, kw_only=True):
-    """Streams, newest first.
-
-    Attributes:
-        more: whether there are more beyond ``limit``.
-    """
+    """Streams, newest first; ``more``: there are more beyond ``limit``."""
 
     streams: list[StreamItem]
     more: bool
@@ -106,24 +103,46 @@ class LeftOutSpeaker(msgspec.Struct, frozen=True, kw_only=True):
     channel: int = 0
 
 
+_ONE = "/streams/{stream_id}"
+ROUTES = Routes()
+
+
+@ROUTES.on(
+    "GET",
+    "/streams",
+    params=(
+        Param("live", "boolean", "true: live ones only; false: ended ones only"),
+        *PAGE,
+        Param("since", "number", "opened at or after, s since 1970, UTC", None, 0, _LATEST_S),
+        Param("until", "number", "opened before, s since 1970, UTC", None, 0, _LATEST_S),
+        Param("name", "string", "part of the name, upper or lower case", ""),
+    ),
+    response=Streams,
+    errors=("store_away",),
+)
 async def list_streams(call: Call) -> web.Response:
-    """Answer ``GET /streams``."""
+    """Streams, live and ended, newest first."""
     limit = call.query["limit"]
     # One more than asked for tells whether there are more.
     items = await call.services.listing.page(**{**call.query, "limit": limit + 1}, who=call.who)
     return reply(Streams(streams=items[:limit], more=len(items) > limit))
 
 
+@ROUTES.on("GET", _ONE, response=StreamItem, errors=("not_found", "store_away"), audit="stream")
 async def show(call: Call) -> web.Response:
-    """Answer ``GET /streams/{stream_id}``."""
-    item = await call.services.listing.one(call.part("stream_id"), call.who)
-    if item is None:
-        raise _not_found()
-    return reply(item)
+    """One stream."""
+    return reply(await call.stream(call.part("stream_id")))
 
 
+@ROUTES.on(
+    "DELETE",
+    _ONE,
+    status=204,
+    errors=("not_found", "stream_is_live", *STORED),
+    audit="stream_deleted",
+)
 async def delete(call: Call) -> web.Response:
-    """Answer ``DELETE /streams/{stream_id}``."""
+    """Delete a stream that has ended, with its results and its audio."""
     record = await _record(call)
     if record.is_live:
         raise ApiError("stream_is_live", "the stream is still live")
@@ -131,8 +150,22 @@ async def delete(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/results",
+    params=(
+        Param("from_s", "number", "leave out what ends before, s", 0.0, 0, MAX_S),
+        Param("to_s", "number", "leave out what begins after, s", None, 0, MAX_S),
+        Param("types", "list", "of results; default: all", choices=_KINDS),
+        Param("after_seq", "integer", "only later results", -1, -1, 10**15),
+        Param("limit", "integer", "how many at most", 10_000, 1, 50_000),
+    ),
+    response=Results,
+    errors=("not_found", *STORED),
+    audit="stream_results",
+)
 async def results(call: Call) -> web.Response:
-    """Answer ``GET /streams/{stream_id}/results``."""
+    """The results of a stream, as they are stored."""
     query, record = call.query, await _record(call)
     found = await call.services.store.results(
         record.stream_id,
@@ -155,8 +188,15 @@ async def results(call: Call) -> web.Response:
     )
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/points.csv",
+    content="text/csv",
+    errors=("not_found", *STORED),
+    audit="stream_exported",
+)
 async def points_csv(call: Call) -> web.StreamResponse:
-    """Answer ``GET /streams/{stream_id}/points.csv``, reading a page at a time."""
+    """The points of a stream as a table, one column for each class."""
     record = await _record(call)
     called = record.speaker_names()
     response = web.StreamResponse(
@@ -166,7 +206,7 @@ async def points_csv(call: Call) -> web.StreamResponse:
         }
     )
     await response.prepare(call.request)
-    await response.write(_csv([(*_POINT_FIELDS, "speaker", *record.labels)]))
+    await response.write(csv_rows([(*_POINT_FIELDS, "speaker", *record.labels)]).encode())
     async for page in _pages(call.services.store, record.stream_id, ("point",)):
         rows = [
             (
@@ -177,7 +217,7 @@ async def points_csv(call: Call) -> web.StreamResponse:
             for point in page
             if isinstance(point, Point)
         ]
-        await response.write(_csv(rows))
+        await response.write(csv_rows(rows).encode())
     await response.write_eof()
     return response
 
@@ -187,8 +227,19 @@ def _called(names: SpeakerNames, point: Point) -> str:
     return str(as_cell(names.get(str(point.channel), {}).get(speaker, speaker)))
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/annotations",
+    params=(ANNOTATION_FORMAT,),
+    content="text/plain",
+    errors=("not_found", *STORED),
+    audit="stream_exported",
+)
 async def annotation(call: Call) -> web.Response:
-    """Answer ``GET /streams/{stream_id}/annotations``."""
+    """The segments of a stream for Praat (TextGrid), ELAN (EAF) or Audacity.
+
+    A tier a channel, and one of its speakers.
+    """
     record = await _record(call)
     kind: AnnotationFormat = call.query["format"]
     events, end_s = await _events(call.services.store, record)
@@ -208,11 +259,20 @@ async def annotation(call: Call) -> web.Response:
     return web.Response(text=text, headers={hdrs.CONTENT_DISPOSITION: name})
 
 
+@ROUTES.on(
+    "POST",
+    _ONE + "/speakers",
+    body=LeftOutSpeaker,
+    status=204,
+    errors=("not_found", "stream_has_ended", "store_away"),
+    needs=Scope.OPERATE,
+    audit="speaker_named",
+)
 async def leave_speaker_out(call: Call) -> web.Response:
-    """Answer ``POST /streams/{stream_id}/speakers``."""
+    """Say that a speaker of a live channel is an agent, who is left out, or is none."""
     stream_id, rights = call.part("stream_id"), call.services.backend.rights
-    item = await call.services.listing.one(stream_id, call.who)
-    if item is None or rights is None:
+    await call.stream(stream_id)
+    if rights is None:
         raise _not_found()
     try:
         check_told(told := SpeakerTold(**msgspec.structs.asdict(call.body)))
@@ -223,8 +283,17 @@ async def leave_speaker_out(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
+@ROUTES.on(
+    "PUT",
+    _ONE + "/speakers/{channel}",
+    body=NamedSpeaker,
+    status=204,
+    errors=("not_found", *STORED),
+    needs=Scope.OPERATE,
+    audit="speaker_called",
+)
 async def name_speaker(call: Call) -> web.Response:
-    """Answer ``PUT /streams/{stream_id}/speakers/{channel}``."""
+    """Say what a speaker of a channel is called, on pages and in exports."""
     record, named = await _record(call), checked_name(call.body)
     channel = _channel(record, call)
     store = call.services.store
@@ -241,20 +310,36 @@ def _channel(record: StreamRecord, call: Call) -> StreamChannel:
     raise ApiError("not_found", "the stream has no such channel")
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/labels",
+    response=Labels,
+    errors=("not_found", *STORED),
+    audit="stream_results",
+)
 async def labels(call: Call) -> web.Response:
-    """Answer ``GET /streams/{stream_id}/labels``."""
+    """What people hear in a stream, and how far they agree with the model."""
     record = await _record(call)
     people = await _tiers_of_people(call.services.store, record.stream_id)
     events, _ = await _events(call.services.store, record)
     return reply(labels_view(people, _our_tiers(record, events)))
 
 
+@ROUTES.on(
+    "PUT",
+    _ONE + "/labels/{channel}",
+    body=GivenLabels,
+    status=204,
+    errors=("not_found", *STORED),
+    needs=Scope.OPERATE,
+    audit="stream_labelled",
+)
 async def put_labels(call: Call) -> web.Response:
-    """Answer ``PUT /streams/{stream_id}/labels/{channel}``."""
+    """Say what one hears in a channel; replaces what the same person said before."""
     record = await _record(call)
     channel = _channel(record, call)
     spans = checked_spans(call.body.labels, record.labels)
-    who, now = call.who.name or call.who.kind, time.time()
+    who, now = call.asker, time.time()
     await call.services.store.annotate(
         record.stream_id,
         who,
@@ -306,8 +391,16 @@ def _our_tiers(record: StreamRecord, events: Events) -> dict[int, Tier]:
     }
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/report.html",
+    params=(REPORT_LANGUAGE,),
+    content="text/html",
+    errors=("not_found", *STORED),
+    audit="stream_exported",
+)
 async def report(call: Call) -> web.Response:
-    """Answer ``GET /streams/{stream_id}/report.html``."""
+    """A stream on one page, self-contained: timeline, wholes, measures, alerts, limits."""
     record, store = await _record(call), call.services.store
     kinds: tuple[ResultKind, ...] = ("segment", "gap", "marked", "warning")
     results = [one async for page in _pages(store, record.stream_id, kinds) for one in page]
@@ -319,8 +412,15 @@ async def report(call: Call) -> web.Response:
     return web.Response(text=text, content_type="text/html", headers=headers)
 
 
+@ROUTES.on(
+    "GET",
+    _ONE + "/recording/{channel}",
+    content="audio/flac",
+    errors=("not_found",),
+    audit="recording_heard",
+)
 async def recording(call: Call) -> web.StreamResponse:
-    """Answer ``GET /streams/{stream_id}/recording/{channel}``."""
+    """The audio of a channel, if it is kept; takes Range."""
     recordings, suffix = call.services.backend.recordings, f".{call.part('channel')}"
     await _check_seen(call)
     paths = (
@@ -354,8 +454,7 @@ async def _check_seen(call: Call) -> None:
     # A recording may outlive its row, or there is no store: then only who sees everything hears it.
     if call.who.has_all_teams:
         return
-    if await call.services.listing.one(call.part("stream_id"), call.who) is None:
-        raise _not_found()
+    await call.stream(call.part("stream_id"))
 
 
 async def _pages(
@@ -372,13 +471,6 @@ async def _pages(
         after_seq = found.results[-1].seq
 
 
-def _csv(rows: Sequence[Sequence[object]]) -> bytes:
-    text = io.StringIO(newline="")
-    # RFC 4180 ends lines with CRLF.
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
-    return text.getvalue().encode()
-
-
 def _begin_s(result: Result) -> float:
     begin: float = getattr(result, "start_s", getattr(result, "at_s", 0.0))
     return begin
@@ -386,140 +478,3 @@ def _begin_s(result: Result) -> float:
 
 def _not_found() -> ApiError:
     return ApiError("not_found", "stream not found")
-
-
-_ONE = "/streams/{stream_id}"
-
-ROUTES = (
-    Route(
-        "GET",
-        "/streams",
-        "Streams, live and ended, newest first.",
-        list_streams,
-        params=(
-            Param("live", "boolean", "true: live ones only; false: ended ones only"),
-            Param("limit", "integer", "how many at most", 100, 1, 1000),
-            Param("offset", "integer", "how many of the newest to leave out", 0, 0, 10**9),
-            Param("since", "number", "opened at or after, s since 1970, UTC", None, 0, _LATEST_S),
-            Param("until", "number", "opened before, s since 1970, UTC", None, 0, _LATEST_S),
-            Param("name", "string", "part of the name, upper or lower case", ""),
-        ),
-        response=Streams,
-        errors=("store_away",),
-    ),
-    Route(
-        "GET",
-        _ONE,
-        "One stream.",
-        show,
-        response=StreamItem,
-        errors=("not_found", "store_away"),
-        audit="stream",
-    ),
-    Route(
-        "DELETE",
-        _ONE,
-        "Delete a stream that has ended, with its results and its audio.",
-        delete,
-        status=204,
-        errors=("not_found", "stream_is_live", "no_store", "store_away"),
-        audit="stream_deleted",
-    ),
-    Route(
-        "GET",
-        _ONE + "/results",
-        "The results of a stream, as they are stored.",
-        results,
-        params=(
-            Param("from_s", "number", "leave out what ends before, s", 0.0, 0, MAX_S),
-            Param("to_s", "number", "leave out what begins after, s", None, 0, MAX_S),
-            Param("types", "list", "of results; default: all", choices=_KINDS),
-            Param("after_seq", "integer", "only later results", -1, -1, 10**15),
-            Param("limit", "integer", "how many at most", 10_000, 1, 50_000),
-        ),
-        response=Results,
-        errors=("not_found", "no_store", "store_away"),
-        audit="stream_results",
-    ),
-    Route(
-        "GET",
-        _ONE + "/points.csv",
-        "The points of a stream as a table, one column for each class.",
-        points_csv,
-        content="text/csv",
-        errors=("not_found", "no_store", "store_away"),
-        audit="stream_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/annotations",
-        "The segments of a stream for Praat (TextGrid), ELAN (EAF) or Audacity, a tier a channel,"
-        " and one of its speakers.",
-        annotation,
-        params=(ANNOTATION_FORMAT,),
-        content="text/plain",
-        errors=("not_found", "no_store", "store_away"),
-        audit="stream_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/labels",
-        "What people hear in a stream, and how far they agree with the model.",
-        labels,
-        response=Labels,
-        errors=("not_found", "no_store", "store_away"),
-        audit="stream_results",
-    ),
-    Route(
-        "PUT",
-        _ONE + "/labels/{channel}",
-        "Say what one hears in a channel; replaces what the same person said before.",
-        put_labels,
-        body=GivenLabels,
-        status=204,
-        errors=("not_found", "no_store", "store_away"),
-        needs=Scope.OPERATE,
-        audit="stream_labelled",
-    ),
-    Route(
-        "POST",
-        _ONE + "/speakers",
-        "Say that a speaker of a live channel is an agent, who is left out, or is none.",
-        leave_speaker_out,
-        body=LeftOutSpeaker,
-        status=204,
-        errors=("not_found", "stream_has_ended", "store_away"),
-        needs=Scope.OPERATE,
-        audit="speaker_named",
-    ),
-    Route(
-        "PUT",
-        _ONE + "/speakers/{channel}",
-        "Say what a speaker of a channel is called, on pages and in exports.",
-        name_speaker,
-        body=NamedSpeaker,
-        status=204,
-        errors=("not_found", "no_store", "store_away"),
-        needs=Scope.OPERATE,
-        audit="speaker_called",
-    ),
-    Route(
-        "GET",
-        _ONE + "/report.html",
-        "A stream on one page, self-contained: timeline, wholes, measures, alerts, limits.",
-        report,
-        params=(REPORT_LANGUAGE,),
-        content="text/html",
-        errors=("not_found", "no_store", "store_away"),
-        audit="stream_exported",
-    ),
-    Route(
-        "GET",
-        _ONE + "/recording/{channel}",
-        "The audio of a channel, if it is kept; takes Range.",
-        recording,
-        content="audio/flac",
-        errors=("not_found",),
-        audit="recording_heard",
-    ),
-)

@@ -54,7 +54,7 @@ export class Chart {
     this.crosshair = new Crosshair(app, timeline, this, { onHover: onHover ?? (() => {}), onPick: onPick ?? (() => {}) });
     this.element = h(
       "div",
-      { class: "chart", tabindex: 0, role: "img", "aria-label": app.t("chart.chart_label"), "aria-keyshortcuts": "ArrowLeft ArrowRight + - Home End S", "data-testid": "chart" },
+      { class: "chart", tabindex: 0, role: "img", "aria-label": app.t("chart.chart_label"), "aria-keyshortcuts": "ArrowLeft ArrowRight + - Home End S", "data-testid": "chart", "data-loading": app.t("state.loading") },
       this.plot,
       this.crosshair.element,
     );

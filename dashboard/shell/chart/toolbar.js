@@ -34,6 +34,7 @@ export class Toolbar {
       h("div", { class: "grow" }),
       actions,
     );
+    this.draw(chart.view);
   }
 
   /** @param {"wave" | "spectrum"} name */

@@ -188,6 +188,7 @@ class AudioSocketCall:
                 format=audio_format,
                 channels=tuple(ChannelSpec(role=role) for role in self._roles),
                 name=self.call_id,
+                call_id=self.call_id,
                 metadata={"platform": "asterisk-audiosocket"},
                 wants=frozenset(),
                 team=self._config.telephony.of(AsteriskSettings).audiosocket.team,

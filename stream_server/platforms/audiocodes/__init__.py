@@ -131,15 +131,15 @@ class AudioCodesDialect(TracksDialect):
         encoding, rate_hz = FORMATS[named]
         audio_format = AudioFormat(encoding, rate_hz, len(self._tracks))
         conversation = message.get("conversationId")
-        name = conversation if isinstance(conversation, str) else ""
+        call_id = conversation if isinstance(conversation, str) else ""
         spec = call_spec(
             audio_format,
             [self._roles[track] for track in self._tracks],
-            name=name,
+            call_id=call_id,
             # Neither the caller's number nor that which was called.
             details={
                 "platform": "audiocodes",
-                "conversationId": name,
+                "conversationId": call_id,
                 "botName": message.get("botName"),
             },
         )

@@ -142,6 +142,7 @@ def check_open(
         format=format_of(offer),
         channels=channels_of(offer, roles),
         name=parameters.conversation_id,
+        call_id=parameters.conversation_id,
         metadata=dict(_metadata(parameters, ids)),
         wants=wants,
     )

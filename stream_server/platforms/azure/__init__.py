@@ -114,7 +114,7 @@ class AzureDialect(TracksDialect):
         spec = call_spec(
             audio_format,
             self._roles,
-            name=subscription if isinstance(subscription, str) else "",
+            call_id=subscription if isinstance(subscription, str) else "",
             details={"platform": "azure", "subscriptionId": subscription},
         )
         self._packet_bytes = 2 * rate_hz * _PACKET_MS // 1000

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -308,9 +308,10 @@ class DeepgramDialect:
         return ProtocolError(code, message)
 
     def _spec(self, found: tuple[str, int | None, int] | None) -> StreamSpec:
-        return self._query.spec(
+        spec = self._query.spec(
             self._default_roles, found=found, more_metadata={"request_id": self._request_id}
         )
+        return replace(spec, call_id=self._request_id)
 
     def _metadata(self, duration_s: float) -> Metadata:
         created = datetime.fromtimestamp(self._created_at_s, UTC)

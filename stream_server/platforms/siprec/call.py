@@ -152,7 +152,7 @@ class RecordingCall:
         spec = call_spec(
             format_of(self._form, self._num_channels),
             roles,
-            name=self._call_id,
+            call_id=self._call_id,
             details={"platform": "siprec", "session_id": metadata.session_id},
         )
         self._audio = audio = RtpStream(

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from stream_server.alerts import AlertRule
 from stream_server.alerts import actions as actions_module
 from stream_server.alerts.actions import MAX_ATTEMPTS, MAX_WAITING, AlertActions, sign
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.metrics import Metrics
 from stream_server.wire.results import Alert
 from tests.support.results import make_alert, make_opened, make_point
@@ -71,7 +71,7 @@ def make_rule(webhook: str = "", *, name: str = RULE, secret: str = "") -> Alert
 
 class Lab:
     def __init__(self, *rules: AlertRule) -> None:
-        self.bus = LocalBus()
+        self.bus = Bus()
         self.metrics = Metrics()
         self.actions = AlertActions(
             rules=rules,

@@ -19,7 +19,7 @@ from stream_server.alerts import AlertRule, AlertsConfig
 from stream_server.alerts import actions as actions_module
 from stream_server.alerts.actions import AlertActions, Receivers, try_receivers
 from stream_server.alerts.notify import notification_text
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.metrics import Metrics
 from tests.support.results import make_alert
 
@@ -87,7 +87,7 @@ async def test_an_alert_is_told_until_the_service_takes_it_and_its_end_after_tha
     at_once: None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ):
     caplog.set_level(logging.INFO)  # Below that, libraries are never heard.
-    bus, metrics = LocalBus(), Metrics()
+    bus, metrics = Bus(), Metrics()
     async with serving() as (service, url):
         service.statuses = [500, 302]
         actions = AlertActions(
@@ -119,7 +119,7 @@ async def test_an_alert_is_told_until_the_service_takes_it_and_its_end_after_tha
 
 
 async def test_a_service_that_never_takes_it_is_given_up(at_once: None):
-    bus, metrics = LocalBus(), Metrics()
+    bus, metrics = Bus(), Metrics()
     async with serving() as (service, url):
         service.statuses = [500] * 20
         async with AlertActions(rules=[rule_of(url)], bus=bus, metrics=metrics):

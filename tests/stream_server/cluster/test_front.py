@@ -11,7 +11,7 @@ import msgspec
 
 from stream_server.access import Access, AccessConfig, ListenConfig, Scope, Who
 from stream_server.alerts.evaluator import Cooldown
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.cluster import Frame, messages
 from stream_server.cluster.front import WorkersIngest
 from stream_server.cluster.worker import take_access
@@ -77,7 +77,7 @@ class Lab:
     def __init__(self, config: ServerConfig) -> None:
         self.wire = Wire()
         self.processes = Processes()
-        self.bus = LocalBus()
+        self.bus = Bus()
         self.metrics = Metrics()
         self.rights = Rights(config.rights)
         self.access = Access(config.access, config.listen)

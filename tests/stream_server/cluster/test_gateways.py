@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.cluster import gateways
 from stream_server.cluster.gateways import (
     ALERT_WAITS_S,
@@ -25,10 +25,10 @@ class Lab:
     """A server that hears of others, and the bus of one that tells."""
 
     def __init__(self) -> None:
-        self.bus = LocalBus()
+        self.bus = Bus()
         self._seen = self.bus.subscribe(name="test", capacity=1000)
         self.others = Others(LiveStreams(self.bus), self.bus.publish)
-        self.there = LocalBus()
+        self.there = Bus()
         self.streams = LiveStreams(self.there)
         self._number = 0
         self._alerts: list[Alert] = []

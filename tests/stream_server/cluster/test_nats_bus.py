@@ -25,7 +25,7 @@ from stream_server.access import AccessConfig, ListenConfig
 from stream_server.access.policy import Given
 from stream_server.alerts import AlertRule, AlertsConfig
 from stream_server.alerts.evaluator import Cooldown
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.cluster.nats_bus import Here, NatsBus
 from stream_server.cluster.outbox import Outbox
 from stream_server.config import BusConfig, LimitsConfig, ServerConfig, StoreConfig
@@ -53,7 +53,7 @@ class Member:
     """A server, as far as the bus between servers is concerned."""
 
     def __init__(self, name: str, url: str, folder: Path) -> None:
-        self.own, self.all = LocalBus(), LocalBus()
+        self.own, self.all = Bus(), Bus()
         self.live = LiveStreams(self.all)
         self._seen = self.all.subscribe(name="test", capacity=10_000)
         self.results: list[Result] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import StoreConfig
 from stream_server.feeds import FeedQuery
 from stream_server.feeds import source as history_module
@@ -21,10 +21,10 @@ from tests.support.results import make_closed, make_opened, make_point, make_poi
 
 
 @asynccontextmanager
-async def stored(folder: Path) -> AsyncIterator[tuple[LocalBus, FeedSource, StoreHistory]]:
+async def stored(folder: Path) -> AsyncIterator[tuple[Bus, FeedSource, StoreHistory]]:
     """A bus whose results go to a SQLite file."""
     store = await Store.open(StoreConfig(url=f"sqlite:///{folder / 'timelines.db'}"))
-    bus = LocalBus()
+    bus = Bus()
     writing = asyncio.create_task(store.run(bus.subscribe(name="store", capacity=100_000)))
     await asyncio.sleep(0)  # the writer begins
     history = StoreHistory(store)

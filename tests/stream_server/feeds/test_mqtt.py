@@ -15,7 +15,7 @@ import pytest
 from jinja2.sandbox import SandboxedEnvironment
 
 from ser_engine.errors import ConfigError
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.feeds import mqtt
 from stream_server.feeds.discovery import Discovery
 from stream_server.feeds.mqtt import (
@@ -50,7 +50,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 
 class Lab:
     def __init__(self, broker: Mosquitto, topic: str = "emotions", **discovery: Any) -> None:
-        self.bus, self.metrics = LocalBus(), Metrics()
+        self.bus, self.metrics = Bus(), Metrics()
         self.metrics.bus_from(self.bus.figures)
         self.publisher = MqttPublisher(
             url=f"mqtt://127.0.0.1:{broker.port}",
@@ -282,7 +282,7 @@ async def test_what_home_assistant_was_told_goes_with_an_erased_stream(broker: M
 @pytest.mark.needs("aiomqtt")
 @virtual_time
 async def test_the_end_does_not_wait_for_a_broker_that_is_not_there(unused_tcp_port: int):
-    bus, metrics = LocalBus(), Metrics()
+    bus, metrics = Bus(), Metrics()
     url = f"mqtt://127.0.0.1:{unused_tcp_port}"
     publisher = MqttPublisher(url=url, topic="emotions", bus=bus, metrics=metrics, mailbox_size=16)
     loop = current_loop()
@@ -334,7 +334,7 @@ def test_a_url_without_a_broker_is_refused(url: str):
 def test_a_topic_that_cannot_be_published_to_is_refused(topic: str):
     with pytest.raises(ConfigError, match=r"feeds\.mqtt_topic"):
         MqttPublisher(
-            url="mqtt://broker", topic=topic, bus=LocalBus(), metrics=Metrics(), mailbox_size=16
+            url="mqtt://broker", topic=topic, bus=Bus(), metrics=Metrics(), mailbox_size=16
         )
 
 
@@ -343,7 +343,7 @@ def test_teams_are_parted_in_what_home_assistant_is_told_or_it_is_told_nothing()
         MqttPublisher(
             url="mqtt://broker",
             topic="emotions/{team}",
-            bus=LocalBus(),
+            bus=Bus(),
             metrics=Metrics(),
             mailbox_size=16,
             discovery_streams=1,

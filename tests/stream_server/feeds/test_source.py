@@ -13,7 +13,7 @@ from msgspec import UNSET, structs
 from multidict import MultiDict
 
 from ser_engine.schema import Frames, LastingState
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.feeds import FeedQuery, parse_query
 from stream_server.feeds.source import Feed, FeedSource, History
 from stream_server.streams.live_streams import LiveStreams
@@ -38,7 +38,7 @@ class Lab:
     """A source over a bus, driven by hand."""
 
     def __init__(self, history: History | None = None, mailbox_size: int = 1024) -> None:
-        self.bus = LocalBus()
+        self.bus = Bus()
         self.source = FeedSource(
             self.bus, LiveStreams(self.bus), history, mailbox_size=mailbox_size
         )

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ser_engine.errors import ConfigError
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.feeds import vss
 from stream_server.feeds.vss import DriverSignals, VssPublisher, publish_request
 from stream_server.metrics import Metrics
@@ -130,8 +130,8 @@ class Databroker:
 
 
 @asynccontextmanager
-async def publishing(port: int) -> AsyncIterator[LocalBus]:
-    bus = LocalBus()
+async def publishing(port: int) -> AsyncIterator[Bus]:
+    bus = Bus()
     publisher = VssPublisher(
         url=f"grpc://127.0.0.1:{port}",
         token="ey.jwt",
@@ -229,7 +229,7 @@ def test_a_url_of_another_kind_is_refused():
             token="",
             prefix=PREFIX,
             role="driver",
-            bus=LocalBus(),
+            bus=Bus(),
             metrics=Metrics(),
             mailbox_size=1,
         )

@@ -24,6 +24,13 @@ def test_a_call_is_live_and_is_sent_nothing():
     assert (spec.format, spec.wants, spec.live, spec.token) == (FORMAT, frozenset(), True, "")
 
 
+def test_a_stream_without_a_name_is_called_by_the_id_of_its_call():
+    spec = call_spec(FORMAT, ("customer",), call_id="CA1", details={})
+    assert (spec.name, spec.call_id) == ("CA1", "CA1")
+    spec = call_spec(FORMAT, ("customer",), name="Hotline", call_id="CA1", details={})
+    assert (spec.name, spec.call_id) == ("Hotline", "CA1")
+
+
 def test_what_does_not_fit_is_cut():
     spec = spec_of({"a": "x" * 1000, "b" * 1000: "y"}, "n" * 1000)
     assert {len(value) for value in spec.metadata.values()} == {MAX_TEXT_LENGTH, 1}

@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from ser_engine.errors import ConfigError
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import StoreConfig
 from stream_server.store import Store, StoreError, StoreUnavailableError
 from stream_server.wire.results import (
@@ -105,7 +105,7 @@ async def test_writing_again_changes_nothing(store: Store):
 
 
 async def test_what_is_published_on_the_bus_is_stored(store: Store):
-    bus = LocalBus()
+    bus = Bus()
     running = asyncio.ensure_future(store.run(bus.subscribe(name="store", capacity=100)))
     await asyncio.sleep(0)
     for result in WHOLE_STREAM[:5]:
@@ -141,7 +141,7 @@ async def test_a_segment_is_stored_in_its_latest_version(store: Store):
 
 
 async def test_stored_and_live_results_join_without_hole_or_double(store: Store):
-    bus = LocalBus()
+    bus = Bus()
     running = asyncio.ensure_future(store.run(bus.subscribe(name="store", capacity=1000)))
     await asyncio.sleep(0)
     bus.publish(make_opened())

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import insert
 
 from emotion_monitor.local_services import PostgreSQL
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import StoreConfig
 from stream_server.store import Store, StoreError, StoreUnavailableError, schema
 from stream_server.wire.results import Marked, Point, Result, StreamClosed
@@ -22,14 +22,14 @@ from tests.support.results import make_opened, make_point
 
 KILLED = """
 import asyncio, sys, time
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import StoreConfig
 from stream_server.store import Store
 from tests.support.results import make_opened, make_point, make_segment
 
 async def main():
     store = await Store.open(StoreConfig(url=sys.argv[1]))
-    bus = LocalBus()
+    bus = Bus()
     running = asyncio.ensure_future(store.run(bus.subscribe(name="store", capacity=1000)))
     bus.publish(make_opened())
     for number in range(1, 1_000_000):
@@ -216,7 +216,7 @@ async def test_a_job_finds_out_that_the_database_is_away(postgresql_cluster: Pos
 
 async def test_running_ends_with_the_bus(tmp_path: Path):
     store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db"))
-    bus = LocalBus()
+    bus = Bus()
     results: list[Result] = [make_opened(), make_point(seq=1)]
     subscription = bus.subscribe(name="store", capacity=10)
     for result in results:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.streams.live_streams import LiveStreams
 from tests.support.results import (
     make_alert,
@@ -18,7 +18,7 @@ from tests.support.virtual_time import virtual_time
 
 @virtual_time
 async def test_a_snapshot_holds_all_that_was_published_before():
-    bus = LocalBus()
+    bus = Bus()
     live = LiveStreams(bus)
     for result in (
         make_opened("a"),
@@ -50,7 +50,7 @@ async def test_a_snapshot_holds_all_that_was_published_before():
 
 @virtual_time
 async def test_a_snapshot_and_a_subscription_join():
-    bus = LocalBus()
+    bus = Bus()
     live = LiveStreams(bus)
     bus.publish(make_opened())
     bus.publish(make_point(seq=1))
@@ -63,7 +63,7 @@ async def test_a_snapshot_and_a_subscription_join():
 
 @virtual_time
 async def test_a_closed_stream_is_forgotten_and_strangers_are_ignored():
-    bus = LocalBus()
+    bus = Bus()
     live = LiveStreams(bus)
     following = asyncio.ensure_future(live.run())
     for result in (
@@ -80,7 +80,7 @@ async def test_a_closed_stream_is_forgotten_and_strangers_are_ignored():
 
 @virtual_time
 async def test_closing_ends_following():
-    bus = LocalBus()
+    bus = Bus()
     live = LiveStreams(bus)
     following = asyncio.ensure_future(live.run())
     await asyncio.sleep(0)

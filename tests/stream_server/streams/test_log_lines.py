@@ -39,6 +39,15 @@ async def test_a_stream_that_opens_and_closes():
 
 
 @virtual_time
+async def test_a_name_is_no_id_of_a_call():
+    with capture_logs() as logs:
+        async with live_lab() as lab, lab.connect("/?name=mrs_miller") as socket:
+            await socket.send('{"type": "stop"}')
+            await receive_all(socket)
+    assert "call_id" not in lines(logs, "stream_opened")[0]
+
+
+@virtual_time
 async def test_a_call_is_logged_with_the_platforms_id():
     call = "CA0123456789abcdef0123456789abcdef"
     with capture_logs() as logs:
