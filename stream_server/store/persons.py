@@ -13,26 +13,16 @@ from typing import Any
 from sqlalchemy import JSON, Column, ColumnElement, Table, Text, cast, or_, select
 from sqlalchemy.engine import Connection, Engine
 
-from stream_server.store.schema import (
-    alerts,
-    annotated,
-    consents,
-    decisions,
-    gaps,
-    jobs,
-    marks,
-    points,
-    segments,
-    streams,
-    warnings,
-)
+from stream_server.store.schema import decisions, jobs, metadata, streams
 
 _CHECKPOINT_PAUSE_S = 0.05
 _LOCK_TIMEOUT_S = 30
 _STATISTICS = "pg_catalog.pg_statistic"
-_ERASED = (
-    *(streams, points, segments, gaps, alerts, annotated, marks, warnings),
-    *(consents, decisions, jobs),
+_ERASED = tuple(
+    table
+    for table in metadata.sorted_tables
+    if table in (streams, decisions, jobs)
+    or any(key.column.table is streams for key in table.foreign_keys)
 )
 """Tables that an erasure deletes from."""
 
