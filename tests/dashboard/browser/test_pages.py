@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -43,8 +44,14 @@ async def ended_stream(server: DashboardServer, speech_clips: tuple[SpeechClip, 
     """A call of the longest word, with an alert that somebody wrote a lot about."""
     speech = np.concatenate([clip.samples for clip in speech_clips[:3]])
     ready = await stream_clip(server.ingest_url, speech, role="caller", name=LONG_WORD)
-    alerts = await server.get(f"/api/v1/alerts?stream={ready['stream_id']}")
-    path = f"/api/v1/alerts/{alerts['alerts'][0]['alert_id']}"
+    async with asyncio.timeout(20):
+        # The store writes a moment after the stream has ended.
+        alerts: list[dict[str, Any]] = []
+        while not alerts:
+            await asyncio.sleep(0.1)
+            found = await server.get(f"/api/v1/alerts?stream={ready['stream_id']}")
+            alerts = found["alerts"]
+    path = f"/api/v1/alerts/{alerts[0]['alert_id']}"
     note = f"<script>alert(1)</script> {LONG_WORD} \n second line"
     await server.ask("POST", f"{path}/acknowledge", json={"note": note})
     await server.ask("POST", f"{path}/assign", json={"to": LONG_WORD[:80]})
