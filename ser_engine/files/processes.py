@@ -13,6 +13,7 @@ on.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -91,11 +92,13 @@ class ProcessesAnalyser:
         """
         numbered = enumerate(wanted)
         children = [self._start() for _ in range(self._num_processes)]
+        running = {child.connection: child for child in children}
         try:
-            while running := [child for child in children if not child.connection.closed]:
-                for connection in wait([child.connection for child in running]):
-                    child = next(each for each in running if each.connection is connection)
-                    self._serve(child, numbered, deliver)
+            while running:
+                for connection in wait(list(running)):
+                    assert isinstance(connection, Connection)
+                    if not self._serve(running[connection], numbered, deliver):
+                        del running[connection]
             if (left := next(numbered, None)) is not None:
                 raise EngineDeadError(
                     f"all {len(children)} processes have ended, {left[1].name} and what comes"
@@ -125,8 +128,8 @@ class ProcessesAnalyser:
         child: _Child,
         numbered: Iterator[tuple[int, Wanted]],
         deliver: Callable[[Answer], None],
-    ) -> None:
-        """Act on one message of a child, or on its end."""
+    ) -> bool:
+        """Act on one message of a child, or on its end; return whether it goes on."""
         try:
             message = child.connection.recv()
         except (EOFError, ConnectionError):
@@ -138,22 +141,24 @@ class ProcessesAnalyser:
                     f"the process that analysed it ended with status {status}; analyse it again"
                 )
                 deliver(Answer(each, error))
-            child.taken.clear()
-            return
+            return False
         match message:
             case None:
-                if (coming := next(numbered, None)) is None:
-                    child.connection.send(None)
-                else:
-                    number, each = coming
+                coming = None
+                if (following := next(numbered, None)) is not None:
+                    number, each = following
                     child.taken[number] = each
                     # What the caller wants back stays here.
-                    child.connection.send(replace(each, about=number))
+                    coming = replace(each, about=number)
+                # One that has ended since it asked is found out by the next message.
+                with contextlib.suppress(ConnectionError):
+                    child.connection.send(coming)
             case Answer():
                 each = child.taken.pop(message.wanted.about)
                 deliver(replace(message, wanted=replace(message.wanted, about=each.about)))
             case SerEngineError():
                 raise message
+        return True
 
 
 def _run_child(

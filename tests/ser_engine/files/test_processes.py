@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from multiprocessing import Pipe
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from ser_engine.config import BatchingConfig, EngineConfig, VadConfig
 from ser_engine.errors import ConfigError, EngineDeadError
 from ser_engine.files import AnalysisOptions, FileAnalysis
 from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
-from ser_engine.files.processes import OpenEngine, ProcessesAnalyser
+from ser_engine.files.processes import OpenEngine, ProcessesAnalyser, _Child
 from ser_engine.types import Window, WindowResult
 from tests.support.fake_engine import FakeEngine
 
@@ -92,6 +94,29 @@ def test_a_process_that_ends_costs_its_file_only(tmp_path: Path):
     outcomes = [answers[path].outcome for path in paths]
     assert "ended with status 3; analyse it again" in str(outcomes[0])
     assert all(isinstance(outcome, FileAnalysis) for outcome in outcomes[1:])
+
+
+class Gone(BaseProcess):
+    """A process that was killed."""
+
+    exitcode = -9
+
+    def join(self, timeout: float | None = None) -> None:
+        pass
+
+    def terminate(self) -> None:
+        pass
+
+
+def test_a_process_that_ends_after_it_has_asked_costs_its_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ours, theirs = Pipe()
+    theirs.send(None)
+    theirs.close()
+    monkeypatch.setattr(ProcessesAnalyser, "_start", lambda _: _Child(Gone(), ours))
+    answers = in_processes(1, [tmp_path / "any.wav"])
+    assert "ended with status -9" in str(answers[tmp_path / "any.wav"].outcome)
 
 
 def test_files_that_no_process_is_left_for_are_named(tmp_path: Path):
