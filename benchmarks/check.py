@@ -28,7 +28,7 @@ from benchmarks import detector, session
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The bounds of a figure, both inclusive; None: there is none."""
+    """The bounds of a figure, both inclusive; None: unbounded on that side."""
 
     least: float | None = None
     most: float | None = None

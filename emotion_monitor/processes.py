@@ -286,7 +286,7 @@ async def run_engine(settings: Settings, url: str, link: FrontLink | None = None
     """Lend engines to other processes until a signal, or the end of standard input with a link.
 
     ``url``: see :func:`stream_server.cluster.zeromq.endpoint_of`. ``link``: to the front that is
-    told how the engine is doing; None: there is none.
+    told how the engine is doing; None: there is no front.
 
     Returns:
         The exit status: 0, or 1 if the address could not be had or the engine is dead.

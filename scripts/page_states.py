@@ -461,13 +461,12 @@ async def _people(at: Stage) -> None:
         path = f"/api/v1/alerts/{alert['alert_id']}"
         await server.ask("POST", f"{path}/acknowledge", json={"note": note})
         await server.ask("POST", f"{path}/judge", json={"verdict": "right"})
-    channel = {"speaker": "speaker 1", "name": f"Frau {LONG_WORD}"[:80]}
-    for key in ("speakers",):
-        await server.ask("PUT", f"/api/v1/streams/{at.ids[key]}/speakers/0", json=channel)
+    named = {"speaker": "speaker 1", "name": f"Frau {LONG_WORD}"[:80]}
+    await server.ask("PUT", f"/api/v1/streams/{at.ids['speakers']}/speakers/0", json=named)
 
 
 def sheets(out: Path) -> None:
-    """Put twelve pictures on a sheet: four of one state side by side, by width."""
+    """Put six wide or twelve narrow pictures on a sheet, those of a state beside one another."""
     from PIL import Image, ImageDraw
 
     for width, columns, rows in ((1440, 2, 3), (390, 6, 2)):

@@ -163,11 +163,7 @@ def analyze(
     ] = 1,
 ) -> None:
     """Analyse recordings."""
-    _refuse_contradictions(granularity, out, formats, dated, embeddings)
-    if processes is not None and (dated or out is None):
-        raise typer.BadParameter(
-            "needs --out DIR, the folder that it writes to", param_hint="--processes"
-        )
+    _refuse_contradictions(granularity, out, formats, processes, dated, embeddings)
     config = engine_config(context, model)
     options, has_embeddings = _options(config, granularity, preset, frame_hop_ms, speakers)
     options = replace(options, raw=raw_format(encoding, rate, num_channels))
@@ -221,6 +217,7 @@ def _refuse_contradictions(
     granularity: GranularityName | None,
     out: Path | None,
     formats: str | None,
+    processes: int | None,
     dated: bool,
     embeddings: Path | None,
 ) -> None:
@@ -235,10 +232,11 @@ def _refuse_contradictions(
             " them)",
             param_hint="--embeddings",
         )
-    if formats is not None and (dated or out is None):
-        raise typer.BadParameter(
-            "needs --out DIR, the folder that it writes to", param_hint="--format"
-        )
+    for name, given in (("--format", formats), ("--processes", processes)):
+        if given is not None and (dated or out is None):
+            raise typer.BadParameter(
+                "needs --out DIR, the folder that it writes to", param_hint=name
+            )
 
 
 def _options(

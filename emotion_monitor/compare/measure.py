@@ -53,8 +53,8 @@ def measure(
 ) -> dict[str, Any]:
     """Return the comparison as a document that JSON can hold.
 
-    Each file is analysed ``repeats`` times again. ``on_variant`` is told of a granularity before it
-    is measured.
+    After a first analysis each file is analysed ``repeats`` more times. ``on_variant`` is called
+    with each granularity before it is measured.
 
     Raises:
         SerEngineError: a file cannot be analysed, or there is no such model.

@@ -335,7 +335,7 @@ class Store(StoreReader):
         await self.writer.submit(lambda connection: add_halt(connection, halt))
 
     async def assign(self, alert_id: str, to: str) -> bool:
-        """Note who is to deal with an alert, "": nobody in particular; return False as above."""
+        """Assign an alert to a person, "": to nobody; return False if no alert has this id."""
         return await self.writer.submit(
             lambda connection: upkeep.assign(connection, alert_id, clean(to))
         )

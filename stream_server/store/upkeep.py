@@ -139,7 +139,7 @@ def acknowledge(connection: Connection, alert_id: str, note: str, at: float, who
 
 
 def assign(connection: Connection, alert_id: str, to: str) -> bool:
-    """Note who is to deal with an alert; return False if there is none with that id."""
+    """Assign an alert to a person; return False if no alert has this id."""
     changed = connection.execute(
         update(alerts).where(alerts.c.id == alert_id).values(assigned_to=to or None)
     )

@@ -16,7 +16,7 @@ const SAMPLES_A_S = 16_000;
 /** A moment is easier to judge with what led to it. */
 const LEAD_S = 2;
 const MOST_LETTERS = 80;
-/** The kind of whoever did not log in. */
+/** What the server calls a person who did not log in. */
 const NAMELESS = "machine";
 
 /**
@@ -209,7 +209,7 @@ class Notify extends Component {
   }
 }
 
-/** Ask who is to deal with an alert; at first whoever asks. @param {import("../../shell/types.js").App} app @param {import("../../shell/types.js").AlertRecord} alert */
+/** Ask whom to assign an alert to; the suggestion is oneself. @param {import("../../shell/types.js").App} app @param {import("../../shell/types.js").AlertRecord} alert */
 async function assign(app, alert) {
   const to = await ask(app, {
     title: app.t("alerts.assign_title", { rule: ruleName(app, alert.rule) }),

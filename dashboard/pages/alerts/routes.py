@@ -261,7 +261,7 @@ async def _stream_of(call: Call) -> str:
 
 
 def _within(span: Segment | Gap, begin: int, end: int) -> Segment | Gap | None:
-    """Return the part of a span between two positions, counted from the first; None: there is none.
+    """Return the part of a span between two positions, relative to the first; None: no overlap.
 
     A whole counts from the beginning of its clock on, which is that of the minute here.
     """
