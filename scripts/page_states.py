@@ -4,6 +4,7 @@
     .venv/bin/python -m scripts.page_states --out /tmp/states --only alerts    of some states
     .venv/bin/python -m scripts.page_states --out /tmp/states --only dark-1440-en    of one kind
 
+It says which pages are wider than their window, and what axe finds in them, unless ``--no-axe``.
 Two servers of its own: one has calls with long, foreign and hostile names, alerts, notes, speakers,
 recordings and mistakes; the other has nothing yet. A state in which the server is lost has its
 connections cut. Beside the pictures, sheets of them are written, to be looked at before a release.
@@ -21,6 +22,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +47,8 @@ _LONGEST_PX = 3000
 _WORKERS = 2
 _PATIENCE_MS = 60_000
 _FIRST = {("light", 1440, "en-GB"): 0, ("dark", 390, "zh-CN"): 1, ("light", 390, "en-GB"): 2}
+_VIOLATIONS = """axe.run(document, {resultTypes: ["violations"]}).then(({violations}) =>
+  violations.flatMap(({id, nodes}) => nodes.map(({html}) => `${id} ${html.slice(0, 150)}`)))"""
 _DRAWN = "[data-drawn=true]"
 _LIVE = re.compile(r"/api/v1/live")
 
@@ -241,15 +245,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[], help="parts of the names of pictures")
     parser.add_argument("--speakers", type=Path, help="weights of CAM++; without them one speaker")
+    parser.add_argument("--no-axe", action="store_true", help="do not look for what axe finds")
     given = parser.parse_args()
     pictures = [Picture(*each) for each in product(STATES, THEMES, WIDTHS_PX, LOCALES)]
     if given.only:
         pictures = [each for each in pictures if any(one in each.name for one in given.only)]
     given.out.mkdir(parents=True, exist_ok=True)
-    asyncio.run(capture(given.out, pictures, given.speakers))
+    axe = "" if given.no_axe else files("axe_playwright_python").joinpath("axe.min.js").read_text()
+    asyncio.run(capture(given.out, pictures, given.speakers, axe))
 
 
-async def capture(out: Path, pictures: list[Picture], weights: Path | None) -> None:
+async def capture(out: Path, pictures: list[Picture], weights: Path | None, axe: str) -> None:
     """Take pictures, and put what is in the folder on sheets."""
     async with stage(weights) as set_up, async_playwright() as playwright:
         folder = shared_speech_dir()
@@ -267,14 +273,14 @@ async def capture(out: Path, pictures: list[Picture], weights: Path | None) -> N
 
         async def work() -> None:
             while waiting:
-                await take(browser, set_up, out, waiting.pop(0))
+                await take(browser, set_up, out, waiting.pop(0), axe)
 
         await asyncio.gather(*(work() for _ in range(_WORKERS)))
         await browser.close()
     sheets(out)
 
 
-async def take(browser: Browser, at: Stage, out: Path, picture: Picture) -> None:
+async def take(browser: Browser, at: Stage, out: Path, picture: Picture, axe: str) -> None:
     """Take one picture."""
     state, theme, width, locale, name = *picture, picture.name
     server = at.empty if state.is_empty else at.busy
@@ -284,6 +290,8 @@ async def take(browser: Browser, at: Stage, out: Path, picture: Picture) -> None
         viewport={"width": width, "height": _HEIGHT_PX},
         permissions=["microphone"] if state.may_use_microphone else [],
         reduced_motion="reduce",
+        # The pages allow no script of others, and axe is one.
+        bypass_csp=True,
     )
     context.set_default_timeout(_PATIENCE_MS)
     page = await context.new_page()
@@ -336,6 +344,10 @@ async def take(browser: Browser, at: Stage, out: Path, picture: Picture) -> None
     wide = await page.evaluate("document.documentElement.scrollWidth")
     if wide > width:
         print(f"{name}: {wide} px wide", file=sys.stderr)
+    if axe:
+        await page.evaluate(axe)
+        for each in await page.evaluate(_VIOLATIONS):
+            print(f"{name}: {each}", file=sys.stderr)
     await page.screenshot(
         path=out / f"{name}.png",
         full_page=True,
