@@ -57,14 +57,17 @@ class History:
         return next((one for one in results if isinstance(one, StreamOpened)), None)
 
     def results(
-        self, stream_id: str, *, from_sample: int, after_seq: int
+        self, stream_id: str, *, from_sample: int, after_seq: int, last_measures: bool
     ) -> AsyncIterator[Sequence[Result]]:
         """Yield the results of a stream in order of ``seq``, a page at a time.
 
         ``from_sample`` leaves out what ends before it, never ``stream_opened`` and what is about
-        the stream as a whole; ``after_seq`` what is not later.
+        the stream as a whole; ``after_seq`` what is not later; ``last_measures`` the measures that
+        later ones replace.
         """
-        return self._store.pages(stream_id, from_sample=from_sample, after_seq=after_seq)
+        return self._store.pages(
+            stream_id, from_sample=from_sample, after_seq=after_seq, last_measures=last_measures
+        )
 
 
 class FeedSource:
@@ -216,7 +219,10 @@ class Feed:
                 self._selection.of(opened)
         sent = self._sent.setdefault(stream_id, _Sent(last_seq))
         pages = self._history.results(
-            stream_id, from_sample=self._query.from_sample or 0, after_seq=after_seq
+            stream_id,
+            from_sample=self._query.from_sample or 0,
+            after_seq=after_seq,
+            last_measures=self._query.last_measures,
         )
         async for page in pages:
             sent.add(page)
