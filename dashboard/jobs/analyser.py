@@ -189,12 +189,7 @@ class PoolAnalyser:
         config, info = self._engine_config(engine.config), engine.info
         with ExitStack() as stack:
             file = stack.enter_context(
-                AudioFile(
-                    path,
-                    as_streamed=options.granularity == "stream",
-                    max_duration_s=self._config.max_duration_s,
-                    raw=options.raw,
-                )
+                AudioFile(path, as_streamed=options.granularity == "stream", raw=options.raw)
             )
             max_s, hint = self._limit(file.channels, info, options)
             bounded = BoundedFile(file, max_s=max_s, hint=hint, keep=keep)
