@@ -193,16 +193,15 @@ class ArraySource:
 def _pcm16(samples: npt.ArrayLike) -> npt.NDArray[np.int16]:
     """Return samples as little-endian int16 ``(samples, channels)``."""
     try:
-        columns = np.asarray(samples)
+        given = np.asarray(samples)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SourceError(f"got samples that are no array: {error}") from error
-    if columns.ndim == 1:
-        columns = columns[:, np.newaxis]
-    if columns.ndim != 2 or not (columns.dtype.kind == "f" or columns.dtype == np.int16):
+    if given.ndim not in (1, 2) or not (given.dtype.kind == "f" or given.dtype == np.int16):
         raise SourceError(
-            f"got {columns.dtype} samples of shape {columns.shape}, expected (samples,) or"
+            f"got {given.dtype} samples of shape {given.shape}, expected (samples,) or"
             " (samples, channels) of floating point, full scale ±1, or of int16"
         )
+    columns = given if given.ndim == 2 else given[:, np.newaxis]
     if columns.dtype.kind == "f":
         if not np.isfinite(columns).all():
             raise SourceError("got NaN or infinite samples, expected finite ones")
