@@ -90,6 +90,7 @@ class Server:
         self.own_bus = Bus() if config.bus.url else self.bus
         self.live_streams = LiveStreams(self.bus)
         self.on_acknowledged_elsewhere: Callable[[str], None] = lambda alert_id: None
+        self.on_named_elsewhere: Callable[[str], None] = lambda stream_id: None
         self._others: NatsBus | None = None
         self.store: Store | None = None
         self.engines = engines if engines is not None else self._make_pool(engine_config)
@@ -362,6 +363,7 @@ class Server:
             of_token=self.ingest.of_token,
             held_elsewhere=self.ingest.held_elsewhere,
             acknowledged=lambda alert_id: self.on_acknowledged_elsewhere(alert_id),
+            named=lambda stream_id: self.on_named_elsewhere(stream_id),
         )
         others = NatsBus(
             self._config.bus, self._name, own=self.own_bus, live=self.live_streams, here=here
@@ -477,6 +479,11 @@ class Server:
         """Tell other servers that an alert was acknowledged here."""
         if self._others is not None:
             self._others.acknowledge(alert_id)
+
+    def named(self, stream_id: str) -> None:
+        """Tell other servers that a speaker of a stream got a name here."""
+        if self._others is not None:
+            self._others.name_speaker(stream_id)
 
     async def _object_here(self, stream_id: str) -> bool:
         if not await self.ingest.object(stream_id):

@@ -51,12 +51,13 @@ class History(Protocol):
         """Return the first result of a stream; None: the stream is not kept."""
 
     def results(
-        self, stream_id: str, *, from_sample: int, after_seq: int
+        self, stream_id: str, *, from_sample: int, after_seq: int, last_measures: bool
     ) -> AsyncIterator[Sequence[Result]]:
         """Yield the results of a stream in order of ``seq``, a page at a time.
 
         ``from_sample`` leaves out what ends before it, never ``stream_opened`` and what is about
-        the stream as a whole; ``after_seq`` what is not later.
+        the stream as a whole; ``after_seq`` what is not later; ``last_measures`` the measures that
+        later ones replace.
         """
 
 
@@ -82,22 +83,35 @@ class StoreHistory:
         return next((one for one in results if isinstance(one, StreamOpened)), None)
 
     async def results(
-        self, stream_id: str, *, from_sample: int, after_seq: int
+        self, stream_id: str, *, from_sample: int, after_seq: int, last_measures: bool
     ) -> AsyncIterator[Sequence[Result]]:
         """See :meth:`History.results`."""
         async for page in stored_results(
-            self._store, stream_id, from_sample=from_sample, after_seq=after_seq
+            self._store,
+            stream_id,
+            from_sample=from_sample,
+            after_seq=after_seq,
+            last_measures=last_measures,
         ):
             yield page
 
 
 async def stored_results(
-    store: StoreReader, stream_id: str, *, from_sample: int = 0, after_seq: int = -1
+    store: StoreReader,
+    stream_id: str,
+    *,
+    from_sample: int = 0,
+    after_seq: int = -1,
+    last_measures: bool = False,
 ) -> AsyncIterator[Sequence[Result]]:
     """Yield as :meth:`History.results` does; nothing of a stream that is unknown."""
     while True:
         found = await store.results(
-            stream_id, from_sample=from_sample, after_seq=after_seq, limit=_PAGE
+            stream_id,
+            from_sample=from_sample,
+            after_seq=after_seq,
+            last_measures=last_measures,
+            limit=_PAGE,
         )
         if found is None:
             return
@@ -257,7 +271,10 @@ class Feed:
                 self._selection.of(opened)
         sent = self._sent.setdefault(stream_id, _Sent(last_seq))
         pages = self._history.results(
-            stream_id, from_sample=self._query.from_sample or 0, after_seq=after_seq
+            stream_id,
+            from_sample=self._query.from_sample or 0,
+            after_seq=after_seq,
+            last_measures=self._query.last_measures,
         )
         async for page in pages:
             sent.add(page)

@@ -174,6 +174,7 @@ class StoreReader:
         from_sample: int = 0,
         after_seq: int = -1,
         kinds: Collection[ResultKind] | None = None,
+        last_measures: bool = False,
         limit: int = 10_000,
     ) -> StoredResults | None:
         """Return results of a stream in order of ``seq``; None: there is no such stream.
@@ -184,7 +185,8 @@ class StoreReader:
 
         ``from_sample``: only what ends after this position of the stream's clock; how the stream
         began and ended is always included. ``after_seq``: only what has a larger ``seq``.
-        ``kinds``: their ``type``; None: all.
+        ``kinds``: their ``type``; None: all. ``last_measures``: of the measures only the last ones,
+        which replace the others; a call has hundreds.
         """
         wanted = set(kinds) if kinds is not None else None
         stream = select(_streams).where(_streams.c.id == stream_id)
@@ -216,7 +218,11 @@ class StoreReader:
                     found += [make(one, info) for one in rows]
             for kind, (table, column, unit, make) in _MOMENTS.items():
                 if wants(kind):
-                    rows = first_rows(table, table.c[column] >= from_sample * unit)
+                    condition = table.c[column] >= from_sample * unit
+                    if kind == "measures" and last_measures:
+                        of_stream = select(func.max(table.c.seq)).where(table.c.stream_key == key)
+                        condition &= table.c.seq == of_stream.scalar_subquery()
+                    rows = first_rows(table, condition)
                     found += [make(one, info) for one in rows]
             if wants("alert"):
                 # A row holds two results, raised and cleared, each with a seq of its own.

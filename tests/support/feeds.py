@@ -48,7 +48,7 @@ class FakeHistory:
         return None
 
     async def results(
-        self, stream_id: str, *, from_sample: int, after_seq: int
+        self, stream_id: str, *, from_sample: int, after_seq: int, last_measures: bool = False
     ) -> AsyncIterator[Sequence[Result]]:
         await self.gate.wait()
         chosen = [

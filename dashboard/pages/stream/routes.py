@@ -295,11 +295,9 @@ async def leave_speaker_out(call: Call) -> web.Response:
 async def name_speaker(call: Call) -> web.Response:
     """Say what a speaker of a channel is called, on pages and in exports."""
     record, named = await _record(call), checked_name(call.body)
-    channel = _channel(record, call)
-    store = call.services.store
-    await store.name_speaker(record.stream_id, channel.index, named.speaker, named.name)
-    if (changed := await store.stream(record.stream_id)) is not None:
-        call.services.live.named(record.stream_id, changed.speakers)
+    index = _channel(record, call).index
+    await call.services.store.name_speaker(record.stream_id, index, named.speaker, named.name)
+    call.services.named(record.stream_id)
     return web.Response(status=204)
 
 

@@ -141,9 +141,12 @@ async def test_axe_finds_nothing(
     await expect(page.locator(".speaker-name .icon-only")).to_be_focused()
     await expect(page.locator(".segment-speaker", has_text=f"Mr Oe {theme}").first).to_be_visible()
     await expect(page.locator(".ytick", has_text="Mr Oe")).to_have_count(1)
-    for path in ("/analyse", "/microphone", "/audit"):
+    for path in ("/analyse", "/microphone", "/oversight", "/audit"):
         await look(path, "main h1")
     await look("/nowhere", ".state h1")
+    # Who wants no motion sees a change as a whole: no property of it is a frame late.
+    style = "getComputedStyle(document.querySelector('main')).transitionProperty"
+    assert await page.evaluate(style) == "none"
     assert not {path: lines for path, lines in found.items() if lines}
 
 

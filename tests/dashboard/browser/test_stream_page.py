@@ -125,6 +125,8 @@ async def test_an_alert_is_on_every_page_while_it_is_raised(
         for start in range(0, len(audio), 32_000):
             await socket.send(audio[start : start + 32_000])
         await expect(page.locator(".open-alerts .notice")).to_contain_text("somebody speaks")
+        # This page was there before the first measures were.
+        await expect(page.get_by_test_id("measures")).to_be_visible()
         tile = wall.locator(f'a.tile[href="/streams/{stream_id}"]')
         await expect(tile).to_have_attribute("data-alert", "critical")
         board = await open_page("/?view=board")

@@ -271,6 +271,23 @@ async def test_an_alert_keeps_the_most_of_the_measures_its_rule_asks_for(store: 
     assert await stored(store, kinds=["alert"]) == [raised, cleared]
 
 
+async def test_the_last_measures_alone(store: Store):
+    measures = [
+        in_envelope(Measures, make_measures(at_s=5.0 * seq), stream_id="s1", seq=seq)
+        for seq in (1, 2, 4)
+    ]
+    await put(store, make_opened(), *measures, make_point(seq=3), make_point(seq=5))
+
+    async def seqs(**wanted: Any) -> list[int]:
+        return [one.seq for one in await stored(store, **wanted)]
+
+    assert await seqs() == [0, 1, 2, 3, 4, 5]
+    assert await seqs(last_measures=True) == [0, 3, 4, 5]
+    # They are not among the first, and not after themselves.
+    assert await seqs(last_measures=True, limit=2) == [0, 3]
+    assert await seqs(last_measures=True, after_seq=4) == [5]
+
+
 async def test_an_alert_whose_raising_was_lost_is_still_known(store: Store):
     await put(store, make_opened(), make_alert(seq=2, state="cleared", at_s=2.0))
     (record,) = await store.alerts()
