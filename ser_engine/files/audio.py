@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import soxr
 
 from ser_engine.errors import AudioError, how_to_install
 from ser_engine.files.decoders import (
@@ -37,7 +36,7 @@ from ser_engine.files.media_decoder import MediaDecoder
 from ser_engine.files.pieces import Layout
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.raw_audio import RawFormat
-from ser_engine.resample import Resampler
+from ser_engine.resample import resampler_of_file
 from ser_engine.schema import Warning
 from ser_engine.types import FloatArray
 
@@ -135,7 +134,9 @@ class AudioFile:
             raise self._error(_of_library(error)) from error
 
     def _resampled(self) -> Iterator[FloatArray]:
-        resample, finish = self._make_resampler()
+        resample, finish = resampler_of_file(
+            self.rate_hz, self.channels, as_streamed=self._as_streamed
+        )
         frames_read = 0
         while len(block := self._read(frames_read)):
             self._check_samples(block, frames_read)
@@ -146,19 +147,6 @@ class AudioFile:
         self._judge_length(frames_read)
         if self.rate_hz != SAMPLE_RATE_HZ:
             yield np.ascontiguousarray(finish().T)
-
-    def _make_resampler(
-        self,
-    ) -> tuple[Callable[[FloatArray], FloatArray], Callable[[], FloatArray]]:
-        """Return what takes a block ``(samples, channels)``, and what gives the rest."""
-        if self._as_streamed or self.rate_hz == SAMPLE_RATE_HZ:
-            streamed = Resampler(self.rate_hz, self.channels)
-            return streamed.push, streamed.finish
-        filtered = soxr.ResampleStream(
-            self.rate_hz, SAMPLE_RATE_HZ, self.channels, dtype="float32", quality="HQ"
-        )
-        nothing = np.empty((0, self.channels), dtype=np.float32)
-        return filtered.resample_chunk, lambda: filtered.resample_chunk(nothing, last=True)
 
     def _read(self, frames_read: int) -> FloatArray:
         try:
