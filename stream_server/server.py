@@ -37,7 +37,7 @@ from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
-from stream_server.feeds.source import FeedSource, StoreHistory
+from stream_server.feeds.source import FeedSource, History
 from stream_server.feeds.vss import VssPublisher
 from stream_server.http import below, end_outdated, make_app
 from stream_server.http.connections import BoundedSite, HttpConnections
@@ -225,7 +225,7 @@ class Server:
                 dashboard_url=config.alerts.dashboard_url,
             )
         )
-        history = StoreHistory(self.store) if self.store is not None else None
+        history = History(self.store) if self.store is not None else None
         source = FeedSource(
             self.bus, self.live_streams, history, mailbox_size=config.feeds.mailbox_size
         )
@@ -273,7 +273,8 @@ class Server:
         self._run(store.run_retention(), "retention", cancel=True)
         self._run(store.run_probe(), "store probe", cancel=True)
         writer = store.writer
-        writer.on_write, writer.on_failure = self.metrics.store_write, self.metrics.store_failed
+        writer.on_write = self.metrics.store_write_s.observe
+        writer.on_failure = self.metrics.store_errors.inc
         self.metrics.store_from(
             written=lambda: writer.written,
             dropped=lambda: writer.dropped,

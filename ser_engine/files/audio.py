@@ -11,7 +11,6 @@ import contextlib
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -69,13 +68,11 @@ class AudioFile:
     Args:
         as_streamed: resample as the server does, which may not wait for a longer filter; else as
             well as can be.
-        max_duration_s: longest audio; a file that claims more is not opened, and one that holds
-            more than it claims is not read further. None: any.
         raw: what a file without a header holds; one with a header is read by that.
 
     Raises:
-        AudioError: it cannot be opened, is no audio file of a known format, holds no audio, is
-            too long, or its header cannot be true.
+        AudioError: it cannot be opened, is no audio file of a known format, holds no audio, or
+            its header cannot be true.
     """
 
     def __init__(
@@ -83,12 +80,10 @@ class AudioFile:
         path: Path | str,
         *,
         as_streamed: bool = False,
-        max_duration_s: float | None = None,
         raw: RawFormat | None = None,
     ) -> None:
         self._path = Path(path)
         self._as_streamed = as_streamed
-        self._max_duration_s = max_duration_s
         self._warnings: list[Warning] = []
         self._damage = ""
         try:
@@ -108,12 +103,7 @@ class AudioFile:
     def __enter__(self) -> AudioFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.decoder.close()
 
     @property
@@ -133,8 +123,8 @@ class AudioFile:
         it goes, and :meth:`warnings` tells of the rest.
 
         Raises:
-            AudioError: nothing can be decoded, it is too long, or a sample is NaN, infinite or
-                beyond :data:`MAX_LEVEL`.
+            AudioError: nothing can be decoded, or a sample is NaN, infinite or beyond
+                :data:`MAX_LEVEL`.
         """
         try:
             yield from self._resampled()
@@ -151,7 +141,6 @@ class AudioFile:
         while len(block := self._read(frames_read)):
             self._check_samples(block, frames_read)
             frames_read += len(block)
-            self._check_duration(frames_read)
             yield np.ascontiguousarray(resample(block).T)
         if frames_read == 0:
             raise self._error("it holds no audio")
@@ -176,7 +165,6 @@ class AudioFile:
             raise self._error(
                 f"got a sample rate of {self.rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}"
             )
-        self._check_duration(self.decoder.num_frames)
 
     def _check_samples(self, block: FloatArray, frames_read: int) -> None:
         # NaN is not less than anything.
@@ -189,13 +177,6 @@ class AudioFile:
             raise self._error(f"got a sample that is not a number {at}, expected finite ones")
         level = float(np.abs(block[place]).max())
         raise self._error(f"got a sample of {level:.3g} {at}, expected full scale to be 1")
-
-    def _check_duration(self, num_frames: int) -> None:
-        if self._max_duration_s is not None and num_frames > self._max_duration_s * self.rate_hz:
-            raise self._error(
-                f"got {num_frames / self.rate_hz:.0f} s of audio, expected"
-                f" {self._max_duration_s:g} s or less"
-            )
 
     def _judge_length(self, frames_read: int) -> None:
         """Note what is missing, by the header's length or by the file's own end."""

@@ -170,7 +170,6 @@ def open_job(
     options: AnalysisOptions,
     *,
     name: str | None = None,
-    max_duration_s: float | None = None,
 ) -> AnalysisJob:
     """Open a file and return the job of analysing it, for :func:`run_jobs`, which closes it.
 
@@ -180,7 +179,6 @@ def open_job(
     Args:
         config: what the engine was made with.
         name: of the file, for results; None: the path.
-        max_duration_s: longest recording, s; a longer one ends with an error. None: any.
 
     Raises:
         RuntimeUnavailableError, CheckpointError: the model that tells speakers apart is not there.
@@ -192,12 +190,7 @@ def open_job(
         file: AudioSource
         try:
             file = stack.enter_context(
-                AudioFile(
-                    path,
-                    as_streamed=options.granularity == "stream",
-                    max_duration_s=max_duration_s,
-                    raw=options.raw,
-                )
+                AudioFile(path, as_streamed=options.granularity == "stream", raw=options.raw)
             )
         except AudioError as error:
             file = UnreadableSource(error)

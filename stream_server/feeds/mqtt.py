@@ -262,14 +262,14 @@ class MqttPublisher:
                 )
                 await asyncio.sleep(delay_s)
             finally:
-                self._metrics.mqtt_connected(False)
+                self._metrics.mqtt_connected.set(0)
 
     async def _publish_all(self) -> None:
         """Connect and publish what there is until the bus closes, or the broker is lost."""
         offline = self._aiomqtt.Will(self._status_topic, b"offline", qos=1, retain=True)
         async with self._client(will=offline) as client:
             self._backoff.reset()
-            self._metrics.mqtt_connected(True)
+            self._metrics.mqtt_connected.set(1)
             _log.info("mqtt_connected")
             publishing = asyncio.create_task(self._pump(client), name="mqtt publisher")
             # While there is nothing to publish, only reading shows that the broker is gone.

@@ -248,7 +248,7 @@ class VssPublisher:
         if connected and not self._is_connected:
             _log.info("vss_connected")
         self._is_connected = connected
-        self._metrics.vss_connected(connected)
+        self._metrics.vss_connected.set(connected)
 
     def _channel(self) -> Any:
         # Its own attempts to connect would go on in the background; ours are counted.
