@@ -43,12 +43,13 @@ THEMES = ("light", "dark")
 WIDTHS_PX = (1440, 390)
 LOCALES = ("en-GB", "zh-CN")
 _HEIGHT_PX = 900
-_LONGEST_PX = 3000
+_LONGEST_PX = 4500
 _WORKERS = 2
 _PATIENCE_MS = 60_000
 _FIRST = {("light", 1440, "en-GB"): 0, ("dark", 390, "zh-CN"): 1, ("light", 390, "en-GB"): 2}
 _VIOLATIONS = """axe.run(document, {resultTypes: ["violations"]}).then(({violations}) =>
-  violations.flatMap(({id, nodes}) => nodes.map(({html}) => `${id} ${html.slice(0, 150)}`)))"""
+  violations.map(({id, nodes: [{html}, ...more]}) =>
+    `${id}, ${more.length + 1} times: ${html.slice(0, 150)}`))"""
 _DRAWN = "[data-drawn=true]"
 _LIVE = re.compile(r"/api/v1/live")
 
@@ -65,6 +66,7 @@ LONG_NOTE = (
     + LONG_WORD
     + " <script>alert(1)</script> مرحبا"
 )
+CALLER = "+49 30 000 471"
 LONG_RULE = "Kundin am Apparat bleibt verärgert und wurde mehrfach unterbrochen (Eskalation)"
 
 _LIVE_CALLS = (
@@ -188,8 +190,9 @@ async def _export(page: Page) -> None:
 
 
 async def _find(page: Page) -> None:
-    await page.locator("main input").first.fill("Frau Müller-Lüdenscheidt")
+    await page.get_by_test_id("person").fill(CALLER)
     await page.keyboard.press("Enter")
+    await page.get_by_test_id("found").wait_for()
 
 
 STATES = (
@@ -224,7 +227,7 @@ STATES = (
     PageState("analyse empty", "/analyse", is_empty=True),
     PageState("analyse stream", "/analyse?job={job_stream}", _DRAWN, _open_details),
     PageState("analyse frames", "/analyse?job={job_frame}", _DRAWN, _open_details),
-    PageState("analyse utterance", "/analyse?job={job_utterance}", "main h1"),
+    PageState("analyse utterance", "/analyse?job={job_utterance}", _DRAWN),
     PageState("analyse failed", "/analyse?job={job_bad}", "main h1"),
     PageState("microphone", "/microphone"),
     PageState("microphone on", "/microphone", act=_talk),
@@ -448,6 +451,12 @@ async def _ended(at: Stage) -> None:
             "channels": [{"role": role} for role in roles.split(",")],
             "name": name,
             "live": False,
+            "metadata": {"caller": CALLER},
+            "consent": "given",
+            "consent_source": "ivr",
+            "notice_version": LONG_WORD[:60],
+            "notice_language": "de",
+            "notice_how": "spoken",
         }
         async with connect(url, compression=None, max_queue=None, ping_interval=None) as socket:
             await socket.send(json.dumps(start))

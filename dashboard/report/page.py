@@ -345,7 +345,7 @@ class _Page:
         rows = "".join(map(self._alert, self._report.alerts))
         return self._section(
             "report.alerts",
-            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+            f'<table class="alerts"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>',
         )
 
     def _alert(self, alert: AlertRecord) -> str:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
-import soxr
 
 from ser_engine.errors import AudioError, how_to_install
 from ser_engine.files.decoders import (
@@ -38,7 +36,7 @@ from ser_engine.files.media_decoder import MediaDecoder
 from ser_engine.files.pieces import Layout
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.raw_audio import RawFormat
-from ser_engine.resample import Resampler
+from ser_engine.resample import resampler_of_file
 from ser_engine.schema import Warning
 from ser_engine.types import FloatArray
 
@@ -70,13 +68,11 @@ class AudioFile:
     Args:
         as_streamed: resample as the server does, which may not wait for a longer filter; else as
             well as can be.
-        max_duration_s: longest audio; a file that claims more is not opened, and one that holds
-            more than it claims is not read further. None: any.
         raw: what a file without a header holds; one with a header is read by that.
 
     Raises:
-        AudioError: it cannot be opened, is no audio file of a known format, holds no audio, is
-            too long, or its header cannot be true.
+        AudioError: it cannot be opened, is no audio file of a known format, holds no audio, or
+            its header cannot be true.
     """
 
     def __init__(
@@ -84,12 +80,10 @@ class AudioFile:
         path: Path | str,
         *,
         as_streamed: bool = False,
-        max_duration_s: float | None = None,
         raw: RawFormat | None = None,
     ) -> None:
         self._path = Path(path)
         self._as_streamed = as_streamed
-        self._max_duration_s = max_duration_s
         self._warnings: list[Warning] = []
         self._damage = ""
         try:
@@ -109,12 +103,7 @@ class AudioFile:
     def __enter__(self) -> AudioFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.decoder.close()
 
     @property
@@ -134,8 +123,8 @@ class AudioFile:
         it goes, and :meth:`warnings` tells of the rest.
 
         Raises:
-            AudioError: nothing can be decoded, it is too long, or a sample is NaN, infinite or
-                beyond :data:`MAX_LEVEL`.
+            AudioError: nothing can be decoded, or a sample is NaN, infinite or beyond
+                :data:`MAX_LEVEL`.
         """
         try:
             yield from self._resampled()
@@ -145,31 +134,19 @@ class AudioFile:
             raise self._error(_of_library(error)) from error
 
     def _resampled(self) -> Iterator[FloatArray]:
-        resample, finish = self._make_resampler()
+        resample, finish = resampler_of_file(
+            self.rate_hz, self.channels, as_streamed=self._as_streamed
+        )
         frames_read = 0
         while len(block := self._read(frames_read)):
             self._check_samples(block, frames_read)
             frames_read += len(block)
-            self._check_duration(frames_read)
             yield np.ascontiguousarray(resample(block).T)
         if frames_read == 0:
             raise self._error("it holds no audio")
         self._judge_length(frames_read)
         if self.rate_hz != SAMPLE_RATE_HZ:
             yield np.ascontiguousarray(finish().T)
-
-    def _make_resampler(
-        self,
-    ) -> tuple[Callable[[FloatArray], FloatArray], Callable[[], FloatArray]]:
-        """Return what takes a block ``(samples, channels)``, and what gives the rest."""
-        if self._as_streamed or self.rate_hz == SAMPLE_RATE_HZ:
-            streamed = Resampler(self.rate_hz, self.channels)
-            return streamed.push, streamed.finish
-        filtered = soxr.ResampleStream(
-            self.rate_hz, SAMPLE_RATE_HZ, self.channels, dtype="float32", quality="HQ"
-        )
-        nothing = np.empty((0, self.channels), dtype=np.float32)
-        return filtered.resample_chunk, lambda: filtered.resample_chunk(nothing, last=True)
 
     def _read(self, frames_read: int) -> FloatArray:
         try:
@@ -188,7 +165,6 @@ class AudioFile:
             raise self._error(
                 f"got a sample rate of {self.rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}"
             )
-        self._check_duration(self.decoder.num_frames)
 
     def _check_samples(self, block: FloatArray, frames_read: int) -> None:
         # NaN is not less than anything.
@@ -201,13 +177,6 @@ class AudioFile:
             raise self._error(f"got a sample that is not a number {at}, expected finite ones")
         level = float(np.abs(block[place]).max())
         raise self._error(f"got a sample of {level:.3g} {at}, expected full scale to be 1")
-
-    def _check_duration(self, num_frames: int) -> None:
-        if self._max_duration_s is not None and num_frames > self._max_duration_s * self.rate_hz:
-            raise self._error(
-                f"got {num_frames / self.rate_hz:.0f} s of audio, expected"
-                f" {self._max_duration_s:g} s or less"
-            )
 
     def _judge_length(self, frames_read: int) -> None:
         """Note what is missing, by the header's length or by the file's own end."""

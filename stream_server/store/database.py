@@ -254,15 +254,6 @@ def describe(error: SQLAlchemyError) -> str:
     return f"{type(cause).__name__}: {lines[0] if lines else ''}".rstrip(": ")
 
 
-def size_bytes(connection: Connection) -> int:
-    """Return how large the database is."""
-    if connection.dialect.name == "sqlite":
-        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
-        page_bytes = connection.execute(text("PRAGMA page_size")).scalar_one()
-        return int(pages) * int(page_bytes)
-    return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
-
-
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -83,6 +83,7 @@ _MOMENTS: dict[str, tuple[Table, str, float, Callable[[Any, StreamInfo], Result]
 }
 
 _BY_CLEARING = ("raised", "cleared")
+_PAGE = 1000
 
 
 class StoreReader:
@@ -241,6 +242,33 @@ class StoreReader:
             )
 
         return await self.read(read)
+
+    async def pages(
+        self,
+        stream_id: str,
+        *,
+        from_sample: int = 0,
+        after_seq: int = -1,
+        kinds: Collection[ResultKind] | None = None,
+        last_measures: bool = False,
+    ) -> AsyncIterator[Sequence[Result]]:
+        """Yield what :meth:`results` returns, all of it; nothing of a stream that is unknown."""
+        while True:
+            found = await self.results(
+                stream_id,
+                from_sample=from_sample,
+                after_seq=after_seq,
+                kinds=kinds,
+                last_measures=last_measures,
+                limit=_PAGE,
+            )
+            if found is None:
+                return
+            if found.results:
+                yield found.results
+                after_seq = found.results[-1].seq
+            if found.is_complete:
+                return
 
     async def alerts(
         self,

@@ -15,19 +15,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
-from stream_server.wire.messages import (
-    ConsentTold,
-    Discarded,
-    Flush,
-    KeepAlive,
-    Mark,
-    Objection,
-    Pause,
-    Resume,
-    ServerMessage,
-    SpeakerTold,
-    Stop,
-)
+from stream_server.wire.messages import Control, ServerMessage
 from stream_server.wire.start import StreamSpec
 
 M = TypeVar("M")
@@ -210,24 +198,9 @@ class Say:
     messages: tuple[str | bytes, ...]
 
 
-Inbound = (
-    StreamSpec
-    | AudioData
-    | CodedAudio
-    | KeepAlive
-    | Flush
-    | Pause
-    | Resume
-    | Discarded
-    | Mark
-    | ConsentTold
-    | SpeakerTold
-    | Objection
-    | Stop
-    | Say
-)
+Inbound = StreamSpec | AudioData | CodedAudio | Control | Say
 """What a client requests. A :class:`StreamSpec` begins the stream and comes once; before it only
-:class:`Say` may come, and :class:`Stop` from a client that leaves without a stream."""
+:class:`Say` may come, and ``Stop`` from a client that leaves without a stream."""
 
 
 class Dialect(Protocol):

@@ -22,7 +22,7 @@ from stream_server.wire.results import Result, StreamOpened
 __all__ = ["FakeHistory", "FeedServer", "serve_feed"]
 
 
-class FakeHistory:
+class FakeHistory(History):
     """Results kept in a list, as the store keeps them: interim ones are left out.
 
     Attributes:

@@ -204,7 +204,7 @@ class Oversight extends Component {
       "section",
       {},
       head,
-      h("div", { class: "card table-box" }, h("table", { class: "oversight", "data-testid": name }, h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col" }, t(`oversight.${column}`))))), h("tbody", {}, rows))),
+      h("div", { class: "card table-box", tabindex: 0, role: "group", "aria-label": t(`oversight.${name}`) }, h("table", { class: "oversight", "data-testid": name }, h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col" }, t(`oversight.${column}`))))), h("tbody", {}, rows))),
     );
   }
 }
