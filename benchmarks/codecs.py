@@ -130,7 +130,7 @@ def decoded(encoding: str, messages: list[bytes], channels: int) -> FloatArray:
     return values.reshape(-1, channels)
 
 
-class _Messages:
+class _Messages(child.Pipe):
     """A stream of messages, and what is decoded of it."""
 
     def __init__(self, messages: list[bytes]) -> None:

@@ -171,7 +171,6 @@ async def ask(store: Store, num_streams: int, began: float) -> dict[str, float]:
         "alerts_open": lambda number: store.alerts(limit=100, state="raised"),
         "alerts_of_a_stream": lambda number: store.alerts(stream_id=f"stream-{some(number)}"),
         "live": lambda number: store.list_streams(limit=100, live_only=True),
-        "stats": lambda number: store.stats(),
     }
     found = {}
     for name, question in questions.items():

@@ -220,6 +220,7 @@ class Backend:
         rights: consent, objection, oversight; None: of nobody.
         keys: by which audio is encrypted on the disk; None: it is not.
         acknowledged: is told of each alert that was acknowledged, for the pages of other servers.
+        named: is told of each stream of which a speaker got a name, for the same pages.
     """
 
     version: str
@@ -242,3 +243,4 @@ class Backend:
     keys: Keys | None = None
     rules: tuple[RuleView, ...] = ()
     acknowledged: Callable[[str], None] = lambda alert_id: None
+    named: Callable[[str], None] = lambda stream_id: None

@@ -55,6 +55,7 @@ def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> N
     dashboard = Dashboard(backend, settings.dashboard)
     dashboard.add_to(server.app)
     server.on_acknowledged_elsewhere = dashboard.wall.acknowledge
+    server.on_named_elsewhere = dashboard.live.named
     server.app.on_shutdown.append(lambda _: calls.aclose())
 
 
@@ -115,6 +116,7 @@ def make_backend(
         keys=server.keys,
         rules=_views(settings.stream_server.alerts.rules, RuleView),
         acknowledged=server.acknowledged,
+        named=server.named,
     )
 
 

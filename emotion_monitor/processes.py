@@ -76,7 +76,8 @@ def front_server(
     children = Children(settings)
 
     def make_ingest(context: IngestContext) -> WorkersIngest:
-        children.on_restarted = context.metrics.process_restarted
+        restarts = context.metrics.restarts
+        children.on_restarted = lambda kind: restarts.labels(kind).inc()
         return WorkersIngest(
             context,
             host=ZmqHost(f"zmq://{children.path}/front"),

@@ -141,12 +141,14 @@ class ArraySource:
     """Samples, paced as if they were heard now; streamed as ``pcm_s16le``.
 
     Args:
-        samples: ``(samples,)`` or ``(samples, channels)``, −1 to 1.
+        samples: ``(samples,)`` or ``(samples, channels)``: floating point, −1 to 1, or int16. Any
+            array that NumPy reads will do: PyTorch's on the CPU, pandas', lists of floats.
         sample_rate_hz: 8000 to 48000.
         speed: audio seconds a second; :data:`MAX_SPEED`: as fast as it goes.
         loop: begin again at the end, for ever.
 
     Raises:
+        SourceError: they are no such samples, or not finite.
         ProtocolError: a rate or a number of channels the protocol does not know.
     """
 
@@ -154,16 +156,15 @@ class ArraySource:
 
     def __init__(
         self,
-        samples: npt.NDArray[np.float32],
+        samples: npt.ArrayLike,
         sample_rate_hz: int,
         *,
         speed: float = 1.0,
         loop: bool = False,
     ) -> None:
-        columns = samples if samples.ndim == 2 else samples[:, np.newaxis]
+        columns = _pcm16(samples)
         self.format = AudioFormat("pcm_s16le", sample_rate_hz, columns.shape[1])
-        # Not 32_768: +1.0 would overflow to -32_768.
-        self._data = np.rint(np.clip(columns, -1, 1) * 32_767).astype("<i2").tobytes()
+        self._data = columns.tobytes()
         self._pacer = Pacer(speed)
         self.is_real_time = speed == 1.0
         self._loop = loop
@@ -187,6 +188,26 @@ class ArraySource:
     async def aclose(self) -> None:
         """End the iteration."""
         self._is_closed = True
+
+
+def _pcm16(samples: npt.ArrayLike) -> npt.NDArray[np.int16]:
+    """Return samples as little-endian int16 ``(samples, channels)``."""
+    try:
+        given = np.asarray(samples)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SourceError(f"got samples that are no array: {error}") from error
+    if given.ndim not in (1, 2) or not (given.dtype.kind == "f" or given.dtype == np.int16):
+        raise SourceError(
+            f"got {given.dtype} samples of shape {given.shape}, expected (samples,) or"
+            " (samples, channels) of floating point, full scale ±1, or of int16"
+        )
+    columns = given if given.ndim == 2 else given[:, np.newaxis]
+    if columns.dtype.kind == "f":
+        if not np.isfinite(columns).all():
+            raise SourceError("got NaN or infinite samples, expected finite ones")
+        # Not 32_768: +1.0 would overflow to -32_768.
+        columns = np.rint(np.clip(columns, -1, 1) * 32_767)
+    return columns.astype("<i2")
 
 
 _MAX_WAITING_CHUNKS = 8

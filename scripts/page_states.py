@@ -2,7 +2,9 @@
 
     .venv/bin/python -m scripts.page_states --out /tmp/states                  all of them
     .venv/bin/python -m scripts.page_states --out /tmp/states --only alerts    of some states
+    .venv/bin/python -m scripts.page_states --out /tmp/states --only dark-1440-en    of one kind
 
+It says which pages are wider than their window, and what axe finds in them, unless ``--no-axe``.
 Two servers of its own: one has calls with long, foreign and hostile names, alerts, notes, speakers,
 recordings and mistakes; the other has nothing yet. A state in which the server is lost has its
 connections cut. Beside the pictures, sheets of them are written, to be looked at before a release.
@@ -20,9 +22,10 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -40,10 +43,14 @@ THEMES = ("light", "dark")
 WIDTHS_PX = (1440, 390)
 LOCALES = ("en-GB", "zh-CN")
 _HEIGHT_PX = 900
-_LONGEST_PX = 3000
+_LONGEST_PX = 4500
 _WORKERS = 2
 _PATIENCE_MS = 60_000
 _FIRST = {("light", 1440, "en-GB"): 0, ("dark", 390, "zh-CN"): 1, ("light", 390, "en-GB"): 2}
+_VIOLATIONS = """axe.run(document, {resultTypes: ["violations"]}).then(({violations}) =>
+  violations.map(({id, nodes: [{html}, ...more]}) =>
+    `${id}, ${more.length + 1} times: ${html.slice(0, 150)}`))"""
+_DRAWN = "[data-drawn=true]"
 _LIVE = re.compile(r"/api/v1/live")
 
 LONG_WORD = "Kraftfahrzeughaftpflichtversicherungsbeitragsrückerstattungsantrag" * 2
@@ -59,6 +66,7 @@ LONG_NOTE = (
     + LONG_WORD
     + " <script>alert(1)</script> مرحبا"
 )
+CALLER = "+49 30 000 471"
 LONG_RULE = "Kundin am Apparat bleibt verärgert und wurde mehrfach unterbrochen (Eskalation)"
 
 _LIVE_CALLS = (
@@ -128,6 +136,20 @@ class PageState:
     may_use_microphone: bool = True
 
 
+class Picture(NamedTuple):
+    """A state of a page as somebody sees it."""
+
+    state: PageState
+    theme: Any
+    width: int
+    locale: str
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.state.name}-{self.theme}-{self.width}-{self.locale[:2]}".replace(" ", "_")
+
+
 async def _press(page: Page, selector: str) -> None:
     if await page.locator(selector).count():
         await page.locator(selector).first.click()
@@ -168,8 +190,9 @@ async def _export(page: Page) -> None:
 
 
 async def _find(page: Page) -> None:
-    await page.locator("main input").first.fill("Frau Müller-Lüdenscheidt")
+    await page.get_by_test_id("person").fill(CALLER)
     await page.keyboard.press("Enter")
+    await page.get_by_test_id("found").wait_for()
 
 
 STATES = (
@@ -179,14 +202,14 @@ STATES = (
     PageState("wall board", "/?view=board", ".board-tile, [data-stream-id]"),
     PageState("wall board empty", "/?view=board", "main", is_empty=True),
     PageState("wall error", "/", "main", wrong="/api/v1/info"),
-    PageState("stream live", "/streams/{live}", ".chart-plot"),
-    PageState("stream hostile", "/streams/{hostile}", ".chart-plot"),
-    PageState("stream unbroken", "/streams/{unbroken}", ".chart-plot"),
+    PageState("stream live", "/streams/{live}", _DRAWN),
+    PageState("stream hostile", "/streams/{hostile}", _DRAWN),
+    PageState("stream unbroken", "/streams/{unbroken}", _DRAWN),
     PageState("stream speakers", "/streams/{speakers}", "[data-testid=speakers]", _name_a_speaker),
     PageState("stream begins", "/streams/{silent}", "main h1"),
-    PageState("stream lost", "/streams/{live}", ".chart-plot", is_lost=True),
-    PageState("stream ended", "/streams/{ended}", ".chart-plot", _open_details),
-    PageState("stream menu", "/streams/{ended}", ".chart-plot", _export),
+    PageState("stream lost", "/streams/{live}", _DRAWN, is_lost=True),
+    PageState("stream ended", "/streams/{ended}", _DRAWN, _open_details),
+    PageState("stream menu", "/streams/{ended}", _DRAWN, _export),
     PageState("stream ended silent", "/streams/{ended_silent}", "main h1"),
     PageState("stream missing", "/streams/nowhere", "main h1, main h2"),
     PageState("alerts open", "/alerts", ".alert-row"),
@@ -202,9 +225,9 @@ STATES = (
     PageState("history empty", "/history", is_empty=True),
     PageState("history error", "/history", wrong="/api/v1/streams"),
     PageState("analyse empty", "/analyse", is_empty=True),
-    PageState("analyse stream", "/analyse?job={job_stream}", "[data-drawn=true]", _open_details),
-    PageState("analyse frames", "/analyse?job={job_frame}", "[data-drawn=true]", _open_details),
-    PageState("analyse utterance", "/analyse?job={job_utterance}", "main h1"),
+    PageState("analyse stream", "/analyse?job={job_stream}", _DRAWN, _open_details),
+    PageState("analyse frames", "/analyse?job={job_frame}", _DRAWN, _open_details),
+    PageState("analyse utterance", "/analyse?job={job_utterance}", _DRAWN),
     PageState("analyse failed", "/analyse?job={job_bad}", "main h1"),
     PageState("microphone", "/microphone"),
     PageState("microphone on", "/microphone", act=_talk),
@@ -223,18 +246,20 @@ def main() -> None:
     """Capture states."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", default=[], help="words of the names of states")
+    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of pictures")
     parser.add_argument("--speakers", type=Path, help="weights of CAM++; without them one speaker")
+    parser.add_argument("--no-axe", action="store_true", help="do not look for what axe finds")
     given = parser.parse_args()
-    states = [
-        each for each in STATES if not given.only or any(one in each.name for one in given.only)
-    ]
+    pictures = [Picture(*each) for each in product(STATES, THEMES, WIDTHS_PX, LOCALES)]
+    if given.only:
+        pictures = [each for each in pictures if any(one in each.name for one in given.only)]
     given.out.mkdir(parents=True, exist_ok=True)
-    asyncio.run(capture(given.out, states, given.speakers))
+    axe = "" if given.no_axe else files("axe_playwright_python").joinpath("axe.min.js").read_text()
+    asyncio.run(capture(given.out, pictures, given.speakers, axe))
 
 
-async def capture(out: Path, states: list[PageState], weights: Path | None) -> None:
-    """Write a picture of each state in each theme, width and language, and the sheets."""
+async def capture(out: Path, pictures: list[Picture], weights: Path | None, axe: str) -> None:
+    """Take pictures, and put what is in the folder on sheets."""
     async with stage(weights) as set_up, async_playwright() as playwright:
         folder = shared_speech_dir()
         assert folder is not None, "the recordings beside the checkout are needed"
@@ -245,32 +270,31 @@ async def capture(out: Path, states: list[PageState], weights: Path | None) -> N
         )
         # Those that differ most come first, so that looking can begin.
         waiting = sorted(
-            product(states, THEMES, WIDTHS_PX, LOCALES),
-            key=lambda each: _FIRST.get((each[1], each[2], each[3]), 9),
+            pictures, key=lambda each: _FIRST.get((each.theme, each.width, each.locale), 9)
         )
         print(f"{len(waiting)} pictures", file=sys.stderr)
 
         async def work() -> None:
             while waiting:
-                await take(browser, set_up, out, *waiting.pop(0))
+                await take(browser, set_up, out, waiting.pop(0), axe)
 
         await asyncio.gather(*(work() for _ in range(_WORKERS)))
         await browser.close()
     sheets(out)
 
 
-async def take(
-    browser: Browser, at: Stage, out: Path, state: PageState, theme: Any, width: int, locale: str
-) -> None:
+async def take(browser: Browser, at: Stage, out: Path, picture: Picture, axe: str) -> None:
     """Take one picture."""
+    state, theme, width, locale, name = *picture, picture.name
     server = at.empty if state.is_empty else at.busy
-    name = f"{state.name}-{theme}-{width}-{locale[:2]}".replace(" ", "_")
     context = await browser.new_context(
         locale=locale,
         color_scheme=theme,
         viewport={"width": width, "height": _HEIGHT_PX},
         permissions=["microphone"] if state.may_use_microphone else [],
         reduced_motion="reduce",
+        # The pages allow no script of others, and axe is one.
+        bypass_csp=True,
     )
     context.set_default_timeout(_PATIENCE_MS)
     page = await context.new_page()
@@ -323,6 +347,10 @@ async def take(
     wide = await page.evaluate("document.documentElement.scrollWidth")
     if wide > width:
         print(f"{name}: {wide} px wide", file=sys.stderr)
+    if axe:
+        await page.evaluate(axe)
+        for each in await page.evaluate(_VIOLATIONS):
+            print(f"{name}: {each}", file=sys.stderr)
     await page.screenshot(
         path=out / f"{name}.png",
         full_page=True,
@@ -423,6 +451,12 @@ async def _ended(at: Stage) -> None:
             "channels": [{"role": role} for role in roles.split(",")],
             "name": name,
             "live": False,
+            "metadata": {"caller": CALLER},
+            "consent": "given",
+            "consent_source": "ivr",
+            "notice_version": LONG_WORD[:60],
+            "notice_language": "de",
+            "notice_how": "spoken",
         }
         async with connect(url, compression=None, max_queue=None, ping_interval=None) as socket:
             await socket.send(json.dumps(start))

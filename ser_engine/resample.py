@@ -6,6 +6,8 @@ filter, better or not, would give another timeline.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import soxr
 
@@ -83,3 +85,21 @@ class Resampler:
         kept = output[: max(0, self._expected - self._given)]
         self._given += len(kept)
         return kept
+
+
+def resampler_of_file(
+    rate_hz: int, num_channels: int, *, as_streamed: bool
+) -> tuple[Callable[[FloatArray], FloatArray], Callable[[], FloatArray]]:
+    """Return what takes blocks ``(samples, channels)`` to 16 kHz, and what gives the rest.
+
+    ``as_streamed``: as a server does, which may not wait for a longer filter; else as well as can
+    be.
+    """
+    if as_streamed or rate_hz == SAMPLE_RATE_HZ:
+        streamed = Resampler(rate_hz, num_channels)
+        return streamed.push, streamed.finish
+    filtered = soxr.ResampleStream(
+        rate_hz, SAMPLE_RATE_HZ, num_channels, dtype="float32", quality="HQ"
+    )
+    nothing = np.empty((0, num_channels), dtype=np.float32)
+    return filtered.resample_chunk, lambda: filtered.resample_chunk(nothing, last=True)

@@ -1,11 +1,11 @@
-"""What an operator sees of the server at ``/metrics``: one registry, one method an event.
+"""What an operator sees of the server at ``/metrics``: one registry, one attribute a metric.
 
 Names follow the conventions of Prometheus: base units, ``_total`` for what only grows. No label
 carries the id, name or role of a stream, or anything else that has no small fixed number of values.
 
-Most figures are counted here, by a method an event. What a part of the server counts itself (the
-bus, the store, recordings, engines) is read from there when ``/metrics`` is requested: those parts
-work in threads of their own, or on a path that is taken for every result.
+Most figures are counted here, by whoever sees the event. What a part of the server counts itself
+(the bus, the store, recordings, engines) is read from there when ``/metrics`` is requested: those
+parts work in threads of their own, or on a path that is taken for every result.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 WindowOutcome = Literal["scored", "error", "refused", "skipped"]
 """``error``: the engine could not score it; ``refused``: the engine's queue was full; ``skipped``:
 it was given up because the server is overloaded."""
-
-WebhookOutcome = Literal["delivered", "failed", "dropped"]
 
 _PREFIX = "emotion_monitor"
 _WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -90,11 +88,11 @@ class Metrics:
             "streams", "Open streams, including those that wait for their client."
         )
         self._opened = self._counter("streams_opened", "Streams opened.")
-        self._closed = self._counter("streams_closed", "Streams ended, by reason.", "reason")
-        self._resumed = self._counter(
+        self.closed = self._counter("streams_closed", "Streams ended, by reason.", "reason")
+        self.resumed = self._counter(
             "streams_resumed", "Streams resumed by a client that reconnected."
         )
-        self._given_up = self._counter(
+        self.given_up = self._counter(
             "streams_given_up",
             "Streams that were waiting for their client and were given up, by reason.",
             "reason",
@@ -105,7 +103,7 @@ class Metrics:
             "reason",
             "route",
         )
-        self._audio = self._counter(
+        self.audio_s = self._counter(
             "audio_seconds", "Audio received on analysed channels, including gaps, in seconds."
         )
         self._packets = self._counter(
@@ -145,7 +143,7 @@ class Metrics:
             "Time from a window's last audio to its results; exemplars are traces.",
             _WAITS_S,
         )
-        self._lag = self._histogram(
+        self.lag_s = self._histogram(
             "lag_seconds",
             "Audio received minus audio published at each heartbeat, look-ahead included.",
             _LAGS_S,
@@ -154,18 +152,20 @@ class Metrics:
         self._gaps = self._counter(
             "gaps_seconds", "Time without a result, by reason, in seconds.", "reason"
         )
-        self._alerts = self._counter("alerts", "Alerts raised.", "rule", "severity")
-        self._webhooks = self._counter("webhooks", "Webhook calls, by outcome.", "outcome")
-        self._notifications = self._counter(
+        self.alerts = self._counter("alerts", "Alerts raised.", "rule", "severity")
+        self.webhooks = self._counter("webhooks", "Webhook calls, by outcome.", "outcome")
+        self.notifications = self._counter(
             "notifications", "Alerts sent to services by Apprise, by outcome.", "outcome"
         )
-        self._mqtt = self._gauge("mqtt_connected", "1 while connected to the MQTT broker.")
-        self._vss = self._gauge("vss_connected", "1 while the car's databroker takes signals.")
-        self._store_errors = self._counter("store_errors", "Writes to the store that failed.")
-        self._store_write = self._histogram(
+        self.mqtt_connected = self._gauge("mqtt_connected", "1 while connected to the MQTT broker.")
+        self.vss_connected = self._gauge(
+            "vss_connected", "1 while the car's databroker takes signals."
+        )
+        self.store_errors = self._counter("store_errors", "Writes to the store that failed.")
+        self.store_write_s = self._histogram(
             "store_write_seconds", "Time of one write to the store.", _WAITS_S
         )
-        self._restarts = self._counter(
+        self.restarts = self._counter(
             "process_restarts", "Processes of the server that ended and were restarted.", "kind"
         )
         self._model = self._gauge(
@@ -173,19 +173,6 @@ class Metrics:
         )
 
     # Streams
-
-    def stream_opened(self) -> None:
-        """A stream began."""
-        self._opened.inc()
-        self._streams.inc()
-
-    def stream_resumed(self) -> None:
-        """A lost client came back and took its stream up."""
-        self._resumed.inc()
-
-    def stream_given_up(self, reason: str) -> None:
-        """A stream that waited for its client gave its place up."""
-        self._given_up.labels(reason).inc()
 
     def waiting_from(self, num_waiting: Callable[[], int]) -> None:
         """Show how many streams wait for a lost client."""
@@ -196,18 +183,9 @@ class Metrics:
         """Show how many tasks the event loop has."""
         self._read(_gauge, "tasks", "Tasks of the event loop.", num_tasks)
 
-    def stream_closed(self, reason: str) -> None:
-        """A stream ended, with the reason of ``stream_closed``."""
-        self._closed.labels(reason).inc()
-        self._streams.dec()
-
     def refused(self, reason: str, route: str) -> None:
         """A connection was refused, with the code of its error, at a route such as ``/twilio``."""
         self._refused.labels(reason, route).inc()
-
-    def audio(self, seconds: float) -> None:
-        """Audio was taken in: seconds of the clock times analysed channels."""
-        self._audio.inc(seconds)
 
     def tracks(self, stats: TrackStats) -> None:
         """The packets of a stream are all here."""
@@ -251,59 +229,17 @@ class Metrics:
         """A result was published."""
         match result:
             case Point():
-                self.point()
+                self._points.inc()
             case Gap(final=True):
-                self.gap(result.reason, result.end_s - result.start_s)
+                self._gaps.labels(result.reason).inc(result.end_s - result.start_s)
             case StreamOpened():
-                self.stream_opened()
+                self._opened.inc()
+                self._streams.inc()
             case StreamClosed():
-                self.stream_closed(result.reason)
+                self.closed.labels(result.reason).inc()
+                self._streams.dec()
             case _:
                 pass
-
-    def vss_connected(self, connected: bool) -> None:
-        """Whether the car's databroker takes signals."""
-        self._vss.set(connected)
-
-    def point(self) -> None:
-        """A point was published."""
-        self._points.inc()
-
-    def lag(self, lag_s: float) -> None:
-        """What a heartbeat says of a stream."""
-        self._lag.observe(lag_s)
-
-    def gap(self, reason: str, seconds: float) -> None:
-        """A gap became final."""
-        self._gaps.labels(reason).inc(seconds)
-
-    def alert(self, rule: str, severity: str) -> None:
-        """An alert was raised."""
-        self._alerts.labels(rule, severity).inc()
-
-    def webhook(self, outcome: WebhookOutcome) -> None:
-        """A webhook call came to its end."""
-        self._webhooks.labels(outcome).inc()
-
-    def notification(self, outcome: WebhookOutcome) -> None:
-        """A message to a service came to its end."""
-        self._notifications.labels(outcome).inc()
-
-    # Subscribers
-
-    def mqtt_connected(self, connected: bool) -> None:
-        """The connection to the broker came about or was lost."""
-        self._mqtt.set(connected)
-
-    # Store
-
-    def store_write(self, seconds: float) -> None:
-        """A transaction with results was written."""
-        self._store_write.observe(seconds)
-
-    def store_failed(self) -> None:
-        """A write found the store away."""
-        self._store_errors.inc()
 
     # Engine
 
@@ -313,14 +249,6 @@ class Metrics:
         self._model.labels(name, runtime).set(1)
 
     # Processes
-
-    def stream_lost(self, reason: str) -> None:
-        """A stream ended with its process, whose gauges are gone with it."""
-        self._closed.labels(reason).inc()
-
-    def process_restarted(self, kind: str) -> None:
-        """A process of this server ended and is started again."""
-        self._restarts.labels(kind).inc()
 
     def families(self) -> tuple[Family, ...]:
         """Return what this process has counted, for another one to show."""

@@ -37,7 +37,7 @@ from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
-from stream_server.feeds.source import FeedSource, StoreHistory
+from stream_server.feeds.source import FeedSource, History
 from stream_server.feeds.vss import VssPublisher
 from stream_server.http import below, end_outdated, make_app
 from stream_server.http.connections import BoundedSite, HttpConnections
@@ -90,6 +90,7 @@ class Server:
         self.own_bus = Bus() if config.bus.url else self.bus
         self.live_streams = LiveStreams(self.bus)
         self.on_acknowledged_elsewhere: Callable[[str], None] = lambda alert_id: None
+        self.on_named_elsewhere: Callable[[str], None] = lambda stream_id: None
         self._others: NatsBus | None = None
         self.store: Store | None = None
         self.engines = engines if engines is not None else self._make_pool(engine_config)
@@ -213,9 +214,13 @@ class Server:
         self._check_door()
         self._run(self._follow_access(), "access", cancel=True)
         if config.feeds.mqtt_url:
-            self._mqtt = await stack.enter_async_context(self._mqtt_publisher())
+            self._mqtt = await stack.enter_async_context(
+                MqttPublisher(config.feeds, bus=self.own_bus, metrics=self.metrics)
+            )
         if config.feeds.vss_url:
-            await stack.enter_async_context(self._vss_publisher())
+            await stack.enter_async_context(
+                VssPublisher(config.feeds, bus=self.own_bus, metrics=self.metrics)
+            )
         await stack.enter_async_context(
             AlertActions(
                 rules=config.alerts.rules,
@@ -224,7 +229,7 @@ class Server:
                 dashboard_url=config.alerts.dashboard_url,
             )
         )
-        history = StoreHistory(self.store) if self.store is not None else None
+        history = History(self.store) if self.store is not None else None
         source = FeedSource(
             self.bus, self.live_streams, history, mailbox_size=config.feeds.mailbox_size
         )
@@ -272,7 +277,8 @@ class Server:
         self._run(store.run_retention(), "retention", cancel=True)
         self._run(store.run_probe(), "store probe", cancel=True)
         writer = store.writer
-        writer.on_write, writer.on_failure = self.metrics.store_write, self.metrics.store_failed
+        writer.on_write = self.metrics.store_write_s.observe
+        writer.on_failure = self.metrics.store_errors.inc
         self.metrics.store_from(
             written=lambda: writer.written,
             dropped=lambda: writer.dropped,
@@ -321,30 +327,6 @@ class Server:
                 f" loopback address, or {' and '.join(remedies)}"
             )
 
-    def _vss_publisher(self) -> VssPublisher:
-        feeds = self._config.feeds
-        return VssPublisher(
-            url=feeds.vss_url,
-            token=feeds.vss_token,
-            prefix=feeds.vss_prefix,
-            role=feeds.vss_role,
-            bus=self.own_bus,
-            metrics=self.metrics,
-            mailbox_size=feeds.mailbox_size,
-        )
-
-    def _mqtt_publisher(self) -> MqttPublisher:
-        feeds = self._config.feeds
-        return MqttPublisher(
-            url=feeds.mqtt_url,
-            topic=feeds.mqtt_topic,
-            bus=self.own_bus,
-            metrics=self.metrics,
-            mailbox_size=feeds.mailbox_size,
-            discovery_streams=feeds.mqtt_discovery_streams,
-            discovery_prefix=feeds.mqtt_discovery_prefix,
-        )
-
     @property
     def _name(self) -> str:
         """Of this server among those that share a bus."""
@@ -362,6 +344,7 @@ class Server:
             of_token=self.ingest.of_token,
             held_elsewhere=self.ingest.held_elsewhere,
             acknowledged=lambda alert_id: self.on_acknowledged_elsewhere(alert_id),
+            named=lambda stream_id: self.on_named_elsewhere(stream_id),
         )
         others = NatsBus(
             self._config.bus, self._name, own=self.own_bus, live=self.live_streams, here=here
@@ -477,6 +460,11 @@ class Server:
         """Tell other servers that an alert was acknowledged here."""
         if self._others is not None:
             self._others.acknowledge(alert_id)
+
+    def named(self, stream_id: str) -> None:
+        """Tell other servers that a speaker of a stream got a name here."""
+        if self._others is not None:
+            self._others.name_speaker(stream_id)
 
     async def _object_here(self, stream_id: str) -> bool:
         if not await self.ingest.object(stream_id):

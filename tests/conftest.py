@@ -28,18 +28,34 @@ hypothesis_settings.load_profile("deterministic")
 
 
 _TOGETHER: dict[str, tuple[str, ...]] = {
-    # One server and one Chromium.
-    "browser": ("dashboard/browser/",),
-    # The compilers of networks, which take seconds to import, what they made, a folder of 375 MB.
-    "networks": (
+    # One server and one Chromium. What is left of their folder has its own, below: these tests wait
+    # a lot, and all in one process would be left when the others have ended.
+    "pages": (
+        "dashboard/browser/test_accessibility.py",
+        "dashboard/browser/test_chart.py",
+        "dashboard/browser/test_doubt.py",
+        "dashboard/browser/test_pages.py",
+        "dashboard/browser/test_stream_page.py",
+        "dashboard/browser/test_wall.py",
+    ),
+    # The compilers of networks, which take seconds to import, and what they made.
+    "compilers": (
         "ser_engine/core/runtimes/",
         "ser_engine/models/standard/test_model.py",
         "ser_engine/models/compact/test_model.py",
+    ),
+    # FunASR, which takes as long to import, and a folder of 375 MB.
+    "funasr": (
         "ser_engine/test_promises.py",
+        "ser_engine/models/emotion2vec/test_network.py",
+        "ser_engine/speakers/test_campplus.py",
+        "benchmarks/test_random_checkpoint.py",
         "test_fixtures.py",
     ),
+    "browser": ("dashboard/browser/",),
 }
-"""Folders and files whose tests share what is made once a process: one process runs them."""
+"""Folders and files whose tests share what is made once a process: one process runs them. A path
+belongs to the first that names it."""
 
 _LONG = (
     *(path for paths in _TOGETHER.values() for path in paths),

@@ -80,6 +80,11 @@ class Services:
         self.wall.acknowledge(alert_id)
         self.backend.acknowledged(alert_id)
 
+    def named(self, stream_id: str) -> None:
+        """Have the open pages of a stream read the names of its speakers again."""
+        self.live.named(stream_id)
+        self.backend.named(stream_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,12 @@ from ser_engine.errors import (
 from ser_engine.files import AnalysisJob, AnalysisOptions, FileAnalysis, analysis_key
 from ser_engine.files.audio import AudioFile
 from ser_engine.files.bounded_file import BoundedFile
-from ser_engine.files.shared_engine import HaltableEngine, SharedEngine, in_thread, run_shared
+from ser_engine.files.shared_engine import (
+    SharedEngine,
+    WaitUntilAllowed,
+    in_thread,
+    run_shared,
+)
 
 if TYPE_CHECKING:
     from ser_engine.types import ModelInfo
@@ -94,7 +99,7 @@ class PoolAnalyser:
         engines: Engines,
         config: AnalyseConfig,
         analyse_roles: tuple[str, ...] | None = None,
-        wait_until_allowed: Callable[[], Awaitable[None]] | None = None,
+        wait_until_allowed: WaitUntilAllowed | None = None,
     ) -> None:
         self._wait = wait_until_allowed
         self._engines = engines
@@ -121,8 +126,8 @@ class PoolAnalyser:
         with self._acquire() as engine:
             key = self._key(request, engine.info, engine.config)
             options = _options(request, self._analyse_roles)
-            analysis = await self._analyse(
-                engine, request.path, request.name, options, progress, keep
+            analysis = await self.analyse(
+                engine, request.path, options, progress, name=request.name, keep=keep
             )
         log.analysed(analysis)
         is_stopped = threading.Event()
@@ -136,31 +141,25 @@ class PoolAnalyser:
         return Analysed(duration_s=analysis.duration_s, summary=summary_of(analysis), cache_key=key)
 
     async def analyse(
-        self, path: Path, options: AnalysisOptions, progress: Progress, name: str = "recording"
+        self,
+        engine: SharedEngine,
+        path: Path,
+        options: AnalysisOptions,
+        progress: Progress,
+        *,
+        name: str = "recording",
+        keep: Path | None = None,
     ) -> FileAnalysis:
-        """Return what is heard.
+        """Return what is heard; the audio is written to ``keep``, None: to nowhere.
 
         Raises:
             AnalysisError: it is no such file, or cannot be scored.
         """
-        with self._acquire() as engine:
-            return await self._analyse(engine, path, name, options, progress, None)
-
-    async def _analyse(
-        self,
-        engine: SharedEngine,
-        path: Path,
-        name: str,
-        options: AnalysisOptions,
-        progress: Progress,
-        keep: Path | None,
-    ) -> FileAnalysis:
         try:
             job = await in_thread(
                 lambda: self._open(path, name, options, engine, keep), if_late=AnalysisJob.close
             )
-            allowed = engine if self._wait is None else HaltableEngine(engine, self._wait)
-            return await run_shared(job, allowed, progress)
+            return await run_shared(job, engine, progress, self._wait)
         except EngineDeadError as error:
             raise AnalysisError(f"the engine was lost: {error}", code="failed") from error
         except ConfigError as error:
@@ -190,12 +189,7 @@ class PoolAnalyser:
         config, info = self._engine_config(engine.config), engine.info
         with ExitStack() as stack:
             file = stack.enter_context(
-                AudioFile(
-                    path,
-                    as_streamed=options.granularity == "stream",
-                    max_duration_s=self._config.max_duration_s,
-                    raw=options.raw,
-                )
+                AudioFile(path, as_streamed=options.granularity == "stream", raw=options.raw)
             )
             max_s, hint = self._limit(file.channels, info, options)
             bounded = BoundedFile(file, max_s=max_s, hint=hint, keep=keep)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +20,7 @@ from stream_server.access.policy import Who
 from stream_server.feeds import FeedQuery
 from stream_server.feeds.source import Feed
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
-from stream_server.wire.results import Measures, Result
+from stream_server.wire.results import Result
 
 _STATUS_INTERVAL_S = 1.0
 _encode = msgspec.json.Encoder().encode
@@ -83,11 +82,11 @@ class LiveEndpoint:
         finally:
             self._num_viewers -= 1
 
-    def named(self, stream_id: str, speakers: Mapping[str, dict[str, str]]) -> None:
-        """Tell the pages of a stream what its speakers are called from now on."""
+    def named(self, stream_id: str) -> None:
+        """Have the pages of a stream told what its speakers are called now."""
         for view in self._views:
             if view.stream_id == stream_id:
-                view.speakers = dict(speakers)
+                view.knows_names = False
 
     async def _show_wall(self, who: Who, connection: LiveConnection) -> int:
         viewer = self._wall.join(who)
@@ -110,7 +109,7 @@ class _StreamView:
     """One stream for one page: without holes or repetitions, if there is a store to read from.
 
     Attributes:
-        speakers: their names, for the page's next message; None: it has them.
+        knows_names: whether the page has what the speakers are called; else its next message says.
         last_seq: the page has everything up to here; None: nothing. Kept while the page is hidden.
     """
 
@@ -121,7 +120,7 @@ class _StreamView:
     keeps: bool
     last_seq: int | None
     status_due_s: float = 0.0
-    speakers: dict[str, dict[str, str]] | None = None
+    knows_names: bool = True
 
     async def show(self, connection: LiveConnection) -> int:
         """Send what the page does not have, then what comes; return the code to close with."""
@@ -137,12 +136,14 @@ class _StreamView:
                 stream_id=self.stream_id,
                 after={self.stream_id: self.last_seq},
                 frames=True,
+                last_measures=True,
                 teams=self.who.visible_teams,
             )
         return FeedQuery(
             stream_id=self.stream_id,
             from_sample=0 if self.keeps else None,
             frames=True,
+            last_measures=True,
             teams=self.who.visible_teams,
         )
 
@@ -155,7 +156,7 @@ class _StreamView:
             raise ApiError("not_found", "the stream was deleted")
         if self.last_seq is not None:
             # No snapshot, which would have them, is sent to a page that comes back.
-            self.speakers = stream.speakers
+            self.knows_names = False
         async with contextlib.aclosing(feed.stored()) as pages:
             async for page in pages:
                 # At once, not four times a second: nothing waits behind stored results.
@@ -190,18 +191,25 @@ class _StreamView:
         if not results and not dropped:
             return
         last_seq = max((one.seq for one in results), default=-1)
-        results = _with_last_measures(results)
         status = self._new_status()
         message: LiveSnapshot | LiveResults
         if self.last_seq is None:
             message = LiveSnapshot(stream=stream, results=results, status=status)
         else:
+            speakers = await self._new_names()
             message = LiveResults(
-                results=results, dropped=dropped, status=status, speakers=self.speakers
+                results=results, dropped=dropped, status=status, speakers=speakers
             )
-            self.speakers = None
         await connection.send(_encode(message).decode())
         self.last_seq = max(-1 if self.last_seq is None else self.last_seq, last_seq)
+
+    async def _new_names(self) -> dict[str, dict[str, str]] | None:
+        if self.knows_names:
+            return None
+        # Before it is read: another name may come meanwhile.
+        self.knows_names = True
+        stream = await self.listing.one(self.stream_id, self.who)
+        return None if stream is None else stream.speakers
 
     def _new_status(self) -> StreamStatus | None:
         now_s = asyncio.get_running_loop().time()
@@ -209,9 +217,3 @@ class _StreamView:
             return None
         self.status_due_s = now_s + _STATUS_INTERVAL_S
         return self.backend.stream_status(self.stream_id)
-
-
-def _with_last_measures(results: list[Result]) -> list[Result]:
-    """Leave out measures that later ones replace: a page shows the last, a call has hundreds."""
-    measured = [one for one in results if isinstance(one, Measures)]
-    return [one for one in results if not isinstance(one, Measures) or one is measured[-1]]

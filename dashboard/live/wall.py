@@ -56,11 +56,6 @@ class Wall:
         self._take(self._subscription.take_waiting())
         return self._state
 
-    @property
-    def viewers(self) -> frozenset[WallViewer]:
-        """The pages that are looking."""
-        return frozenset(self._viewers)
-
     async def run(self) -> None:
         """Follow the bus until it closes."""
         while batch := await self._subscription.batch(_CAPACITY):
@@ -109,11 +104,6 @@ class WallViewer:
         self.wake = asyncio.Event()
         self._changed: set[str] = set()
         self._told: dict[str, int] = {}
-
-    @property
-    def pending(self) -> frozenset[str]:
-        """The streams that the page's next message will hold."""
-        return frozenset(self._changed)
 
     def changed(self, stream_ids: set[str]) -> None:
         """Put streams into the page's next message."""

@@ -59,7 +59,8 @@ class ReportChannel:
         index: from 0.
         role: who speaks; "": not known.
         is_analysed: False: there is nothing about how it sounds.
-        spans: segments and gaps that tile it; () where there is one result for all of it.
+        spans: segments and gaps that tile it; () where there is one result for all of it, in which
+            speech and silence were not told apart.
         whole: shares and course.
         speakers: where they were told apart, in the order they first spoke.
     """

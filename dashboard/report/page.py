@@ -219,6 +219,7 @@ class _Page:
         if whole is None or not whole.shares.speech_s:
             return f"<article>{title}<p>{self._t('whole.no_speech')}</p></article>"
         shares = whole.shares
+        of_what = "whole.of_speech" if channel.spans else "whole.of_all"
         rows = "".join(
             f'<tr><th scope="row"><i class="swatch e-{_class(name)}"></i>'
             f"{_text(self._label(name))}</th><td>{_percent(share)}</td></tr>"
@@ -250,7 +251,7 @@ class _Page:
         )
         return (
             f"<article>{title}"
-            f"<p>{self._t('whole.of_speech', time=_clock(shares.speech_s))}</p>"
+            f"<p>{self._t(of_what, time=_clock(shares.speech_s))}</p>"
             f"{self._bar(shares)}<table>{rows}</table><p>{_joined(others)}</p>"
             f'<h4>{self._t("whole.course")}</h4><ol class="quarters">{quarters}</ol>{trend}'
             "</article>"
@@ -344,7 +345,7 @@ class _Page:
         rows = "".join(map(self._alert, self._report.alerts))
         return self._section(
             "report.alerts",
-            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+            f'<table class="alerts"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>',
         )
 
     def _alert(self, alert: AlertRecord) -> str:

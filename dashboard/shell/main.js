@@ -105,7 +105,7 @@ async function show() {
     else unmount = undo ?? (() => {});
     root.querySelector("h1")?.setAttribute("tabindex", "-1");
   } catch (error) {
-    if (ticket === shown) fill(root, errorState(app, error, () => void show()));
+    if (ticket === shown) fill(root, errorState(app, error, () => void show(), "h1"));
   }
 }
 
@@ -118,7 +118,7 @@ async function start() {
     [app.info] = await Promise.all([api.info(), texts]);
   } catch (error) {
     await texts.then(() => useLang(currentLang())).catch(() => {});
-    fill(main, errorState(app, error, () => void start()));
+    fill(main, errorState(app, error, () => void start(), "h1"));
     return;
   }
   app.labels = app.info.labels;

@@ -5,20 +5,33 @@ import { Component, h } from "./preact.js";
 
 /** @param {string} iconName @param {string} title @param {string} text @param {...any} actions below it */
 export function emptyState(iconName, title, text, ...actions) {
+  return state("h2", iconName, title, text, actions);
+}
+
+/** A page that has nothing else. @param {string} iconName @param {string} title @param {string} text @param {...any} actions below it */
+export function missingState(iconName, title, text, ...actions) {
+  return state("h1", iconName, title, text, actions);
+}
+
+/**
+ * @param {import("./types.js").App} app @param {any} error @param {() => void} [retry]
+ * @param {"h1" | "h2"} [heading] `h1`: the page has nothing else
+ */
+export function errorState(app, error, retry, heading = "h2") {
+  const button = retry && h("button", { class: "button", type: "button", onclick: retry }, app.t("action.retry"));
+  return h("div", { role: "alert" }, state(heading, "warning", app.t("error.title"), describeError(app, error), [button]));
+}
+
+/** @param {string} heading @param {string} iconName @param {string} title @param {string} text @param {any[]} actions */
+function state(heading, iconName, title, text, actions) {
   return h(
     "div",
     { class: "state card" },
     icon(/** @type {any} */ (iconName)),
-    h("h2", {}, title),
+    h(heading, {}, title),
     h("p", {}, text),
     actions.length > 0 && h("div", { class: "actions" }, actions),
   );
-}
-
-/** @param {import("./types.js").App} app @param {any} error @param {() => void} [retry] */
-export function errorState(app, error, retry) {
-  const button = retry && h("button", { class: "button", type: "button", onclick: retry }, app.t("action.retry"));
-  return h("div", { role: "alert" }, emptyState("warning", app.t("error.title"), describeError(app, error), button));
 }
 
 /** Codes that tell too little without the server's own words, which are English. */

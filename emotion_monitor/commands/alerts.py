@@ -190,7 +190,6 @@ async def _judged(config: StoreConfig) -> dict[str, list[tuple[Timeline, list[Ju
     """Return by rule the stored streams with judged alerts, and these."""
     from stream_server.alerts.judgement import Judged
     from stream_server.alerts.replay import TimelineError, timelines_of
-    from stream_server.feeds.source import stored_results
     from stream_server.store.reader import reading
 
     if not config.url:
@@ -211,7 +210,7 @@ async def _judged(config: StoreConfig) -> dict[str, list[tuple[Timeline, list[Ju
             by_stream.setdefault(alert.stream_id, {}).setdefault(alert.rule, []).append(judged)
         found: dict[str, list[tuple[Timeline, list[Judged]]]] = {}
         for stream_id, by_rule in by_stream.items():
-            results = [one async for page in stored_results(store, stream_id) for one in page]
+            results = [one async for page in store.pages(stream_id) for one in page]
             for timeline in timelines_of(results):
                 for rule, alerts in by_rule.items():
                     found.setdefault(rule, []).append((timeline, alerts))
@@ -220,7 +219,6 @@ async def _judged(config: StoreConfig) -> dict[str, list[tuple[Timeline, list[Ju
 
 async def _stored(config: StoreConfig, names: list[str]) -> list[Timeline]:
     from stream_server.alerts.replay import TimelineError, timelines_of
-    from stream_server.feeds.source import stored_results
     from stream_server.store.reader import reading
 
     if not config.url:
@@ -230,7 +228,7 @@ async def _stored(config: StoreConfig, names: list[str]) -> list[Timeline]:
             names = [stream.stream_id for stream in await store.list_streams(limit=_MAX_STREAMS)]
         found: list[Timeline] = []
         for name in names:
-            results = [result async for page in stored_results(store, name) for result in page]
+            results = [result async for page in store.pages(name) for result in page]
             if not results:
                 raise TimelineError(f"got the stream '{name}', expected one that is stored")
             found += timelines_of(results)

@@ -79,7 +79,6 @@ def _of_document(path: Path) -> CallReport:
 
 async def _of_store(config: StoreConfig, stream_id: str) -> CallReport:
     from dashboard.report import report_of_stream
-    from stream_server.feeds.source import stored_results
     from stream_server.store import StoreError
     from stream_server.store.reader import reading
 
@@ -89,6 +88,6 @@ async def _of_store(config: StoreConfig, stream_id: str) -> CallReport:
         record = await store.stream(stream_id)
         if record is None:
             raise StoreError(f"got the stream '{stream_id}', expected one that is stored")
-        results = [one async for page in stored_results(store, stream_id) for one in page]
+        results = [one async for page in store.pages(stream_id) for one in page]
         alerts = await store.alerts(stream_id=stream_id, limit=1000)
         return report_of_stream(record, results, alerts)

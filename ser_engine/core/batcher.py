@@ -93,6 +93,8 @@ OnStep = Callable[[int, float, Sequence[float]], None]
 """Called after every forward pass with the number of its windows, its time in seconds, and how long
 each window waited for it."""
 
+# Longest time a core may take to be made.
+_START_TIMEOUT_S = 600.0
 # Longest wait for the worker's thread to end after the close: a core that is still being made
 # cannot be interrupted, and may take half a minute.
 _END_TIMEOUT_S = 5.0
@@ -126,7 +128,6 @@ class Batcher:
             core up, so that the first step is no slower than others.
         config: settings of model and batches.
         make_worker: makes what runs the core.
-        start_timeout_s: longest time a core may take to be made.
         on_step: told of every forward pass.
 
     Attributes:
@@ -141,7 +142,6 @@ class Batcher:
         config: EngineConfig,
         *,
         make_worker: Callable[[], Worker] = ThreadWorker,
-        start_timeout_s: float = 600.0,
         on_step: OnStep | None = None,
     ) -> None:
         self.config = config
@@ -152,7 +152,7 @@ class Batcher:
             core_factory,
             make_worker,
             step_timeout_s=config.batching.step_timeout_s,
-            start_timeout_s=start_timeout_s,
+            start_timeout_s=_START_TIMEOUT_S,
         )
         self._queue: WindowQueue[_Request] = WindowQueue(config.batching.max_pending)
         self._changed = asyncio.Event()

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
-import soxr
 
 from ser_engine.errors import AudioError, how_to_install
 from ser_engine.files.decoders import (
@@ -26,11 +24,19 @@ from ser_engine.files.decoders import (
     UnknownFormatError,
     wav_codec,
 )
-from ser_engine.files.layout import Layout, layout_of
+from ser_engine.files.formats import (
+    CONTAINERS,
+    HEADERS,
+    SHARED_CONTAINERS,
+    START_BYTES,
+    name_of,
+)
+from ser_engine.files.layout import layout_of
 from ser_engine.files.media_decoder import MediaDecoder
+from ser_engine.files.pieces import Layout
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.raw_audio import RawFormat
-from ser_engine.resample import Resampler
+from ser_engine.resample import resampler_of_file
 from ser_engine.schema import Warning
 from ser_engine.types import FloatArray
 
@@ -55,23 +61,6 @@ RAW_SUFFIXES = frozenset((".raw", ".pcm", ".ulaw", ".alaw", ".ul", ".al", ".sln"
 
 _READABLE = "WAV, FLAC, Ogg (Vorbis, Opus) or MP3"
 
-_CONTAINERS = (
-    (4, b"ftyp", "mov", "M4A or MP4"),
-    (0, b"\x1aE\xdf\xa3", "matroska", "WebM or Matroska"),
-    (0, b"#!AMR", "amr", "AMR"),
-    (0, bytes.fromhex("3026b2758e66cf11"), "asf", "WMA"),
-    *((0, bytes((0xFF, second)), "aac", "AAC") for second in (0xF0, 0xF1, 0xF8, 0xF9)),
-)
-"""Where a file of FFmpeg's says so, what it says, FFmpeg's name of the format, and people's."""
-
-_HEADERS = (
-    *(b"RIFF", b"RF64", b"FORM", b"OggS", b"fLaC", b"caff", b".snd", b"#!AMR", b"ID3"),
-    *(b"\x1aE\xdf\xa3", bytes.fromhex("3026b2758e66cf11")),
-)
-
-_SHARED_CONTAINERS = {b"RIFF": "wav", b"RF64": "wav", b"OggS": "ogg", b"caff": "caf"}
-"""Formats of libsndfile that may hold what only FFmpeg decodes, by what they start with."""
-
 
 class AudioFile:
     """An audio file that is open for reading. Use it in a ``with`` statement.
@@ -79,13 +68,11 @@ class AudioFile:
     Args:
         as_streamed: resample as the server does, which may not wait for a longer filter; else as
             well as can be.
-        max_duration_s: longest audio; a file that claims more is not opened, and one that holds
-            more than it claims is not read further. None: any.
         raw: what a file without a header holds; one with a header is read by that.
 
     Raises:
-        AudioError: it cannot be opened, is no audio file of a known format, holds no audio, is
-            too long, or its header cannot be true.
+        AudioError: it cannot be opened, is no audio file of a known format, holds no audio, or
+            its header cannot be true.
     """
 
     def __init__(
@@ -93,12 +80,10 @@ class AudioFile:
         path: Path | str,
         *,
         as_streamed: bool = False,
-        max_duration_s: float | None = None,
         raw: RawFormat | None = None,
     ) -> None:
         self._path = Path(path)
         self._as_streamed = as_streamed
-        self._max_duration_s = max_duration_s
         self._warnings: list[Warning] = []
         self._damage = ""
         try:
@@ -118,12 +103,7 @@ class AudioFile:
     def __enter__(self) -> AudioFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.decoder.close()
 
     @property
@@ -143,8 +123,8 @@ class AudioFile:
         it goes, and :meth:`warnings` tells of the rest.
 
         Raises:
-            AudioError: nothing can be decoded, it is too long, or a sample is NaN, infinite or
-                beyond :data:`MAX_LEVEL`.
+            AudioError: nothing can be decoded, or a sample is NaN, infinite or beyond
+                :data:`MAX_LEVEL`.
         """
         try:
             yield from self._resampled()
@@ -154,31 +134,19 @@ class AudioFile:
             raise self._error(_of_library(error)) from error
 
     def _resampled(self) -> Iterator[FloatArray]:
-        resample, finish = self._make_resampler()
+        resample, finish = resampler_of_file(
+            self.rate_hz, self.channels, as_streamed=self._as_streamed
+        )
         frames_read = 0
         while len(block := self._read(frames_read)):
             self._check_samples(block, frames_read)
             frames_read += len(block)
-            self._check_duration(frames_read)
             yield np.ascontiguousarray(resample(block).T)
         if frames_read == 0:
             raise self._error("it holds no audio")
         self._judge_length(frames_read)
         if self.rate_hz != SAMPLE_RATE_HZ:
             yield np.ascontiguousarray(finish().T)
-
-    def _make_resampler(
-        self,
-    ) -> tuple[Callable[[FloatArray], FloatArray], Callable[[], FloatArray]]:
-        """Return what takes a block ``(samples, channels)``, and what gives the rest."""
-        if self._as_streamed or self.rate_hz == SAMPLE_RATE_HZ:
-            streamed = Resampler(self.rate_hz, self.channels)
-            return streamed.push, streamed.finish
-        filtered = soxr.ResampleStream(
-            self.rate_hz, SAMPLE_RATE_HZ, self.channels, dtype="float32", quality="HQ"
-        )
-        nothing = np.empty((0, self.channels), dtype=np.float32)
-        return filtered.resample_chunk, lambda: filtered.resample_chunk(nothing, last=True)
 
     def _read(self, frames_read: int) -> FloatArray:
         try:
@@ -197,7 +165,6 @@ class AudioFile:
             raise self._error(
                 f"got a sample rate of {self.rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}"
             )
-        self._check_duration(self.decoder.num_frames)
 
     def _check_samples(self, block: FloatArray, frames_read: int) -> None:
         # NaN is not less than anything.
@@ -210,13 +177,6 @@ class AudioFile:
             raise self._error(f"got a sample that is not a number {at}, expected finite ones")
         level = float(np.abs(block[place]).max())
         raise self._error(f"got a sample of {level:.3g} {at}, expected full scale to be 1")
-
-    def _check_duration(self, num_frames: int) -> None:
-        if self._max_duration_s is not None and num_frames > self._max_duration_s * self.rate_hz:
-            raise self._error(
-                f"got {num_frames / self.rate_hz:.0f} s of audio, expected"
-                f" {self._max_duration_s:g} s or less"
-            )
 
     def _judge_length(self, frames_read: int) -> None:
         """Note what is missing, by the header's length or by the file's own end."""
@@ -274,7 +234,7 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
             # Whoever opens a pipe waits for somebody who writes to it.
             raise DecodeError("cannot be read: got a folder, a pipe or a device, expected a file")
         with path.open("rb") as file:
-            start = file.read(16)
+            start = file.read(START_BYTES)
     except FileNotFoundError:
         raise DecodeError("there is no such file") from None
     except OSError as error:
@@ -283,10 +243,11 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
         raise DecodeError("the file is empty")
     if raw is not None and not _has_header(start):
         return RawDecoder(path, raw), Layout()
-    for at, sign, container, kind in _CONTAINERS:
+    for at, sign, container, kind in CONTAINERS:
         if start[at:].startswith(sign):
+            layout = layout_of(path)
             try:
-                return MediaDecoder(path, container), layout_of(path)
+                return MediaDecoder(path, container), layout
             except ImportError:
                 raise DecodeError(
                     f"got {kind}, expected {_READABLE}; convert it, e.g. ffmpeg -i FILE out.wav, or"
@@ -298,23 +259,35 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
             return JoinedDecoder(path, layout.parts), layout
         return SoundDecoder(path, *layout.parts), layout
     except UnknownFormatError as error:
-        if (shared := _SHARED_CONTAINERS.get(start[:4])) is not None:
+        if (shared := SHARED_CONTAINERS.get(start[:4])) is not None:
             with contextlib.suppress(ImportError, DecodeError):
-                return MediaDecoder(path, shared), Layout()
-        if (codec := wav_codec(path)) is not None:
-            raise DecodeError(
-                f"got WAV with {codec}, which cannot be decoded; expected {_READABLE}"
-            ) from None
+                return MediaDecoder(path, shared), _as_one(layout)
         hint = ""
         if path.suffix.lower() in RAW_SUFFIXES:
             # Samples without a header look like anything; only their owner knows what they are.
             hint = "; of raw samples say what they are: --encoding mulaw --rate 8000, for example"
-        raise DecodeError(f"{error}; expected {_READABLE}{hint}") from None
+        what = _what(path, start) or str(error)
+        raise DecodeError(f"{what}; expected {_READABLE}{hint}") from None
+
+
+def _as_one(layout: Layout) -> Layout:
+    """Return what is to be said where a decoder reads the first recording of a file only."""
+    if len(layout.parts) > 1:
+        return Layout(note="goes on with another recording, which was left out")
+    return Layout((), layout.claimed_bytes, layout.held_bytes, layout.note)
+
+
+def _what(path: Path, start: bytes) -> str:
+    """Return what a file is that no decoder reads; "" where nothing is known."""
+    if (codec := wav_codec(path)) is not None:
+        return f"got WAV with {codec}, which cannot be decoded"
+    name = name_of(start)
+    return f"got {name}, which is not read" if name else ""
 
 
 def _has_header(start: bytes) -> bool:
     """Whether a file begins like one of a known format; not by two bytes, as raw samples may."""
-    return start[4:8] == b"ftyp" or start.startswith(_HEADERS)
+    return start[4:8] == b"ftyp" or start.startswith(HEADERS)
 
 
 def _of_library(error: Exception) -> str:

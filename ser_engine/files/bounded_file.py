@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import soundfile
 
@@ -65,13 +64,8 @@ class BoundedFile:
     def __enter__(self) -> BoundedFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.__exit__(kind, error, trace)
+    def __exit__(self, *exc: object) -> None:
+        self._file.__exit__(*exc)
 
     def blocks(self) -> Iterator[FloatArray]:
         """Yield the audio as ``(channels, samples)`` at 16 kHz.

@@ -15,7 +15,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from ser_engine.files.layout import PatchedFile, Piece
+from ser_engine.files.frame_layout import tag_bytes
+from ser_engine.files.pieces import PatchedFile, Piece
 from ser_engine.raw_audio import FormatCheck, RawEncoding, RawFormat
 from ser_engine.types import FloatArray
 
@@ -306,6 +307,7 @@ _WAV_CODECS = {
 }
 """Codecs found in calls that were recorded as WAV, by format tag (Microsoft's mmreg.h, FFmpeg)."""
 
+_EXTENSIBLE = 0xFFFE
 _READ_WAV_CODECS = frozenset({1, 2, 3, 6, 7, 0x11, 0x31, 0x55, 0xFFFE})
 """Format tags that libsndfile reads: of such a file something else is wrong."""
 
@@ -321,6 +323,9 @@ def wav_codec(path: Path) -> str | None:
         name, length = struct.unpack_from("<4sI", start, at)
         if name == b"fmt ":
             (tag,) = struct.unpack_from("<H", start, at + 8)
+            if tag == _EXTENSIBLE and length >= 40 and at + 34 <= len(start):
+                # The codec's tag begins the identifier of the form that the header is extended by.
+                (tag,) = struct.unpack_from("<H", start, at + 32)
             if tag in _READ_WAV_CODECS:
                 return None
             return f"{_WAV_CODECS.get(tag, 'an unknown codec')} (format tag 0x{tag:04X})"
@@ -333,11 +338,7 @@ def _has_mp3_index(path: Path, pieces: tuple[Piece, ...]) -> bool:
     with contextlib.closing(PatchedFile(path, pieces or ((0, path.stat().st_size),))) as file:
         start = file.read(_ID3_HEADER_BYTES)
         if start.startswith(b"ID3") and len(start) == _ID3_HEADER_BYTES:
-            # The tag's length: four bytes of seven bits.
-            size = 0
-            for byte in start[6:]:
-                size = size << 7 | byte & 0x7F
-            file.seek(size, os.SEEK_CUR)
+            file.seek(tag_bytes(start), os.SEEK_CUR)
             start = b""
         start += file.read(_INDEX_SEARCH_BYTES)
     return any(mark in start for mark in _MP3_INDEXES)

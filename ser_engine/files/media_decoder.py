@@ -56,6 +56,9 @@ class MediaDecoder:
         self.is_16_bit = False
         self.rate_hz = int(self._stream.rate or 0)
         self.channels = int(self._stream.channels or 0)
+        if not self.rate_hz or not self.channels:
+            self._stack.close()
+            raise DecodeError("its header tells of 0 Hz or of no channels")
         self.num_frames = self._length()
         self.tolerance_frames = int(_TOLERANCE_S * self.rate_hz)
         if container in _WITHOUT_LENGTH:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -60,9 +61,10 @@ class Engine(Protocol):
 
 
 def analyze(
-    source: Path | str | npt.NDArray[np.floating],
+    source: Path | str | npt.ArrayLike,
     granularity: Granularity | None = None,
     *,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
     engine: Engine | None = None,
     model: str | None = None,
     config: EngineConfig | None = None,
@@ -78,8 +80,9 @@ def analyze(
     several threads wait for each other, unless each brings an engine of its own.
 
     Args:
-        source: a file that :mod:`ser_engine.files.audio` reads; or floating point samples at
-            16 kHz, full scale ±1, ``(samples,)`` or ``(channels, samples)``.
+        source: a file that :mod:`ser_engine.files.audio` reads; or samples, as
+            :class:`~ser_engine.files.source.ArraySource` takes them.
+        sample_rate_hz: of samples; a file has its own.
         granularity: ``utterance``, ``frame`` or ``stream``; None: the preset's, or ``utterance``.
         engine: used instead of one of this module's own; ``config`` says what it was made for.
         model: a model's folder or name; None: that of ``config``, by default the best one on disk.
@@ -98,6 +101,8 @@ def analyze(
         CheckpointError, HubUnavailableError: there is no such model.
     """
     settings = config if config is not None else EngineConfig()
+    if not isinstance(settings, EngineConfig):
+        raise ConfigError(f"got a config of type {type(config).__name__}, expected EngineConfig")
     if engine is not None and model is not None:
         raise ConfigError(f"got an engine and the model '{model}', expected one of them")
     if model is not None:
@@ -111,9 +116,9 @@ def analyze(
         details=details,
     )
     if engine is not None:
-        return _analyze(engine, source, settings, options)
+        return _analyze(engine, source, settings, options, sample_rate_hz)
     with _lock:
-        return _analyze(_kept_engine(settings), source, settings, options)
+        return _analyze(_kept_engine(settings), source, settings, options, sample_rate_hz)
 
 
 def analyze_file(
@@ -165,7 +170,6 @@ def open_job(
     options: AnalysisOptions,
     *,
     name: str | None = None,
-    max_duration_s: float | None = None,
 ) -> AnalysisJob:
     """Open a file and return the job of analysing it, for :func:`run_jobs`, which closes it.
 
@@ -175,7 +179,6 @@ def open_job(
     Args:
         config: what the engine was made with.
         name: of the file, for results; None: the path.
-        max_duration_s: longest recording, s; a longer one ends with an error. None: any.
 
     Raises:
         RuntimeUnavailableError, CheckpointError: the model that tells speakers apart is not there.
@@ -187,12 +190,7 @@ def open_job(
         file: AudioSource
         try:
             file = stack.enter_context(
-                AudioFile(
-                    path,
-                    as_streamed=options.granularity == "stream",
-                    max_duration_s=max_duration_s,
-                    raw=options.raw,
-                )
+                AudioFile(path, as_streamed=options.granularity == "stream", raw=options.raw)
             )
         except AudioError as error:
             file = UnreadableSource(error)
@@ -318,20 +316,22 @@ _lock = threading.Lock()
 
 def _analyze(
     engine: Engine,
-    source: Path | str | npt.NDArray[np.floating],
+    source: Path | str | npt.ArrayLike,
     config: EngineConfig,
     options: AnalysisOptions,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> FileAnalysis:
-    if isinstance(source, np.ndarray):
-        job = AnalysisJob(
-            file=ArraySource(source),
-            name=_ARRAY_NAME,
-            info=engine.info,
-            config=config,
-            options=options,
-        )
-        return _run(engine, job, config)
-    return _run(engine, open_job(source, engine.info, config, options), config)
+    if isinstance(source, str | PathLike):
+        return _run(engine, open_job(Path(source), engine.info, config, options), config)
+    is_stream = options.granularity == "stream"
+    job = AnalysisJob(
+        file=ArraySource(source, sample_rate_hz, as_streamed=is_stream),
+        name=_ARRAY_NAME,
+        info=engine.info,
+        config=config,
+        options=options,
+    )
+    return _run(engine, job, config)
 
 
 def _run(engine: Engine, job: AnalysisJob, config: EngineConfig) -> FileAnalysis:

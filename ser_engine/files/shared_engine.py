@@ -31,6 +31,7 @@ _MAX_READ_S = 60.0
 _RETRY_S = 0.25
 
 T = TypeVar("T")
+WaitUntilAllowed = Callable[[], Awaitable[None]]
 _Answer = tuple[PendingWindow, WindowResult | WindowError]
 
 
@@ -59,34 +60,11 @@ class SharedEngine(Protocol):
         """Drop what is kept of a stream that has ended."""
 
 
-class HaltableEngine:
-    """An engine whose windows wait while all analysis is halted."""
-
-    def __init__(self, engine: SharedEngine, wait: Callable[[], Awaitable[None]]) -> None:
-        self._engine = engine
-        self._wait = wait
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._engine.info
-
-    @property
-    def config(self) -> EngineConfig:
-        """With which settings it scores."""
-        return self._engine.config
-
-    async def score(self, window: Window, priority: Priority = Priority.OFFLINE) -> WindowResult:
-        """Return the result of a window, once analysis goes on."""
-        await self._wait()
-        return await self._engine.score(window, priority)
-
-    def forget(self, stream_key: str) -> None:
-        """Drop what is kept of a stream that has ended."""
-        self._engine.forget(stream_key)
-
-
 async def run_shared(
-    job: AnalysisJob, engine: SharedEngine, progress: Callable[[float], None]
+    job: AnalysisJob,
+    engine: SharedEngine,
+    progress: Callable[[float], None],
+    wait_until_allowed: WaitUntilAllowed | None = None,
 ) -> FileAnalysis:
     """Return the result of a job, which is closed; the engine has forgotten it.
 
@@ -94,12 +72,13 @@ async def run_shared(
 
     Args:
         progress: called with how much is done, 0 to 1.
+        wait_until_allowed: awaited before each window; None: analysis is never halted.
 
     Raises:
         SerEngineError: the file cannot be read or scored.
     """
     try:
-        return await _run(job, engine, progress)
+        return await _run(job, engine, progress, wait_until_allowed)
     finally:
         job.close()
         for key in job.stream_keys:
@@ -107,7 +86,10 @@ async def run_shared(
 
 
 async def _run(
-    job: AnalysisJob, engine: SharedEngine, progress: Callable[[float], None]
+    job: AnalysisJob,
+    engine: SharedEngine,
+    progress: Callable[[float], None],
+    wait_until_allowed: WaitUntilAllowed | None,
 ) -> FileAnalysis:
     flying: dict[asyncio.Task[WindowResult | WindowError], PendingWindow] = {}
     answers: list[_Answer] = []
@@ -116,7 +98,7 @@ async def _run(
             room = MAX_IN_FLIGHT - len(flying)
             windows = await in_thread(partial(_go_on, job, answers, room))
             for pending in windows:
-                task = asyncio.create_task(_submit(engine, pending.window))
+                task = asyncio.create_task(_submit(engine, pending.window, wait_until_allowed))
                 flying[task] = pending
             if job.is_done:
                 return await in_thread(job.finish)
@@ -138,9 +120,13 @@ def _go_on(job: AnalysisJob, answers: Sequence[_Answer], room: int) -> list[Pend
     return job.take_windows(room, max_read_s=_MAX_READ_S)
 
 
-async def _submit(engine: SharedEngine, window: Window) -> WindowResult | WindowError:
+async def _submit(
+    engine: SharedEngine, window: Window, wait_until_allowed: WaitUntilAllowed | None
+) -> WindowResult | WindowError:
     while True:
         try:
+            if wait_until_allowed is not None:
+                await wait_until_allowed()
             return await engine.score(window, Priority.OFFLINE)
         except WindowError as error:
             return error

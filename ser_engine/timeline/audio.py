@@ -53,11 +53,6 @@ class RingBuffer:
         """Return how many samples are held, at most the capacity."""
         return self._held
 
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the samples."""
-        return self._store.nbytes
-
     def clear(self) -> None:
         """Forget the audio."""
         self._held = 0

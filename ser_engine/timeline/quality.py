@@ -34,6 +34,8 @@ MIN_SPEECH_SLOTS_OF_A_FILE = 25
 
 CLIP_LEVEL = 0.975
 """Samples from here on count as clipped: just below what mu-law can say at most, 0.980."""
+BEYOND_FULL_SCALE = 16.0
+"""Peaks of floating point samples that no overdriven input has: they are of another scale."""
 CLIPPED_SHARE, NOT_CLIPPED_SHARE = 1e-3, 2e-4
 """Share of samples. Recordings that are normalised to full scale reach it with a few peaks; an
 overdriven microphone with every loud vowel."""
@@ -85,6 +87,7 @@ class Finding:
 class _Second:
     samples: int
     clipped: int
+    peak: float
     powers: npt.NDArray[np.float64]
     speech_slots: int
     speech_power: float  # summed over them
@@ -195,7 +198,10 @@ class QualityMonitor:
             energy += each.energy
         clipped_share = clipped / samples
         if self._goes_wrong("clipping", clipped_share, CLIPPED_SHARE, NOT_CLIPPED_SHARE):
-            self._report("clipping", f"{clipped_share:.1%} of the samples reach full scale")
+            if (peak := max(each.peak for each in self._seconds)) >= BEYOND_FULL_SCALE:
+                self._findings.append(Finding("clipping", _wrong_scale(peak), self._clock))
+            else:
+                self._report("clipping", f"{clipped_share:.1%} of the samples reach full scale")
         # Level, noise and band are those of speech; clipping is not, a click is clipped too.
         if speech_slots < min_speech_slots:
             return
@@ -265,11 +271,20 @@ def _measure(audio: FloatArray, flags: list[bool], slot_powers: list[float]) -> 
         energy = float(spectrum.sum())
     # As the samples are: an offset brings one side of the sound to full scale. An offset that rests
     # there by itself is no sound, and no gain would help.
-    clipped = 0
-    if np.maximum.reduce(audio) >= CLIP_LEVEL or np.minimum.reduce(audio) <= -CLIP_LEVEL:
+    clipped, peak = 0, float(max(np.maximum.reduce(audio), -np.minimum.reduce(audio)))
+    if peak >= CLIP_LEVEL:
         clipped = int(np.count_nonzero(np.abs(slots[powers >= _FAINTEST_POWER]) >= CLIP_LEVEL))
     speech_slots, speech_power = flags.count(True), float(powers[speech].sum())
-    return _Second(len(audio), clipped, powers, speech_slots, speech_power, high_energy, energy)
+    return _Second(
+        len(audio), clipped, peak, powers, speech_slots, speech_power, high_energy, energy
+    )
+
+
+def _wrong_scale(peak: float) -> str:
+    return (
+        f"samples reach {peak:,.0f} times full scale, which is 1 for floating point; they look like"
+        " integers: divide them by 32,768 if those had 16 bits"
+    )
 
 
 def _dbfs(power: float) -> float:

@@ -128,16 +128,11 @@ MACHINE = Who("machine", "", frozenset(Scope))
 SIGNED = Who("platform", "", frozenset((Scope.INGEST,)))
 
 
-def refusal(who: Who, scope: Scope, team: str | None = None) -> str | None:
-    """Return why something is refused, None if it is allowed.
-
-    ``team``: of the stream that is asked for; None: no particular one.
-    """
+def refusal(who: Who, scope: Scope) -> str | None:
+    """Return why something is refused, None if it is allowed."""
     if not who.may(scope):
         has = ", ".join(sorted(who.scopes)) or "none"
         return f"got the scopes {has}, expected {scope}"
-    if team is not None and not who.sees(team):
-        return "the stream belongs to another team"
     return None
 
 

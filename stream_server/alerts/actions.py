@@ -28,18 +28,18 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 import aiohttp
 import msgspec
 import structlog
+from prometheus_client import Counter
 
 from ser_engine.frames import SAMPLE_RATE_HZ
 from stream_server.alerts import AlertRule
 from stream_server.alerts.notify import Notifier
 from stream_server.bus import Bus
-from stream_server.metrics import Metrics, WebhookOutcome
+from stream_server.metrics import Metrics
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.results import Alert, Result
 
@@ -206,18 +206,13 @@ class AlertActions:
         receivers, metrics = await self._receivers.__aenter__(), self._metrics
         for rule in self._rules.values():
             if rule.webhook:
-                self._begin("webhook", rule.webhook, receivers.post, metrics.webhook)
+                self._begin("webhook", rule.webhook, receivers.post, metrics.webhooks)
             for url in rule.notify:
-                self._begin("notify", url, _told(receivers, url), metrics.notification)
+                self._begin("notify", url, _told(receivers, url), metrics.notifications)
         self._task = asyncio.create_task(self._run(), name="alert actions")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Stop: what waits is called once more, without retries, for 5 s at most."""
         assert self._task is not None
         for alert in self._subscription.take_waiting():
@@ -225,13 +220,11 @@ class AlertActions:
         self._subscription.close()
         await asyncio.gather(self._task, return_exceptions=True)
         await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
-        await self._receivers.__aexit__(kind, error, traceback)
+        await self._receivers.__aexit__(*exc)
 
-    def _begin(
-        self, setting: str, url: str, call: Call, count: Callable[[WebhookOutcome], None]
-    ) -> None:
+    def _begin(self, setting: str, url: str, call: Call, outcomes: Counter) -> None:
         if (setting, url) not in self._queues:
-            self._queues[setting, url] = queue = _Queue(call, setting, count, self._rng)
+            self._queues[setting, url] = queue = _Queue(call, setting, outcomes, self._rng)
             queue.start()
 
     async def _run(self) -> None:
@@ -241,7 +234,7 @@ class AlertActions:
     def _tell(self, result: Result) -> None:
         assert isinstance(result, Alert), "the subscription wants nothing else"
         if result.state == "raised":
-            self._metrics.alert(result.rule, result.severity)
+            self._metrics.alerts.labels(result.rule, result.severity).inc()
         # Neither labels nor posteriors: emotions are not for logs.
         _log.info(
             f"alert_{result.state}",
@@ -267,16 +260,10 @@ def _told(receivers: Receivers, url: str) -> Call:
 class _Queue:
     """One URL: the alerts that wait for it, and the task that calls it."""
 
-    def __init__(
-        self,
-        call: Call,
-        setting: str,
-        count: Callable[[WebhookOutcome], None],
-        rng: random.Random,
-    ) -> None:
+    def __init__(self, call: Call, setting: str, outcomes: Counter, rng: random.Random) -> None:
         self._call = call
         self._setting = setting
-        self._count = count
+        self._outcomes = outcomes
         self._rng = rng
         self._waiting: deque[tuple[Alert, AlertRule]] = deque()
         self._awake = asyncio.Event()
@@ -289,7 +276,7 @@ class _Queue:
     def put(self, alert: Alert, rule: AlertRule) -> None:
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
-            self._count("dropped")
+            self._outcomes.labels("dropped").inc()
         self._waiting.append((alert, rule))
         self._awake.set()
 
@@ -300,7 +287,7 @@ class _Queue:
         self._awake.set()
         _, late = await asyncio.wait((self._task,), timeout=_STOP_TIMEOUT_S)
         for _ in self._waiting:
-            self._count("dropped")
+            self._outcomes.labels("dropped").inc()
         # Emptied before the task is cancelled: a call that ends at this very moment must not be
         # followed by another.
         self._waiting.clear()
@@ -322,13 +309,13 @@ class _Queue:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             answer = await self._call(alert, rule)
             if answer.is_good:
-                self._count("delivered")
+                self._outcomes.labels("delivered").inc()
                 return
             last = attempt == MAX_ATTEMPTS or self._stopping.is_set()
             if last or not is_worth_retrying(answer.status):
                 break
             await self._pause(backoff.next_s(answer.retry_after_s))
-        self._count("failed")
+        self._outcomes.labels("failed").inc()
         # Not the URL, which may hold a secret; the rule tells which one it is.
         _log.warning(
             f"{self._setting}_failed",

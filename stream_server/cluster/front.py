@@ -319,7 +319,7 @@ class WorkersIngest:
             for stream in self._live.snapshot(stream_id):
                 for result in last_results(stream, beat, reason=reason):
                     self._pass_on(result)
-            metrics.stream_lost("internal")
+            metrics.closed.labels("internal").inc()
             self._note_end(stream_id)
         if worker.streams:
             _log.error("worker_lost", process=worker.name, streams=len(worker.streams))

@@ -3,6 +3,7 @@
 ::
 
     server ── Batch, State ──────▶ everybody     results in order; once a second, how it is doing
+           ── Named ─────────────▶ everybody     a speaker has a new name, which the database has
            ◀─ Ask, Tell, Object ── one of them   which streams run; what is said of a stream
            ── Streams, Done ─────▶ the one who asked
            ── kept: Alert, Acknowledged ▶ everybody, also those who come later
@@ -84,6 +85,17 @@ class State(_Message, frozen=True, tag=True):
     of_token: dict[str, int] | None = None
 
 
+class Named(_Message, frozen=True, tag=True):
+    """Somebody gave a speaker of a stream a name; it is read from the database.
+
+    Who misses it has the name with the next page that is opened.
+    """
+
+    server: str
+    run: str
+    stream_id: str
+
+
 class Ask(_Message, frozen=True, tag=True):
     """Which streams run?"""
 
@@ -128,7 +140,7 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
     alert_id: str
 
 
-Live = Batch | State
+Live = Batch | State | Named
 Asked = Ask | Tell | Object
 encode = msgspec.msgpack.Encoder().encode
 decode_live: Callable[[bytes], Live] = msgspec.msgpack.Decoder(Live).decode

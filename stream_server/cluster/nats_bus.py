@@ -2,7 +2,7 @@
 
 ::
 
-    SUBJECT.live.SERVER                 batches of results and states (MessagePack), core NATS
+    SUBJECT.live.SERVER                 results, states, new names (MessagePack), core NATS
     SUBJECT.ask.SERVER                  questions to one server, with an answer
     SUBJECT.kept.alert.SERVER           alerts, as in the feeds (JSON), kept by JetStream
     SUBJECT.kept.acknowledged.SERVER    acknowledgements of alerts (JSON), kept by JetStream
@@ -27,7 +27,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -86,6 +85,7 @@ class Here:
         of_token: how many streams each token holds here, by its name.
         held_elsewhere: is given how many it holds on other servers, when that has changed.
         acknowledged: is given the id of an alert that somebody acknowledged elsewhere.
+        named: is given the id of a stream that got a name for a speaker elsewhere.
     """
 
     publish: Callable[[Result], None]
@@ -95,6 +95,7 @@ class Here:
     of_token: Callable[[], dict[str, int]]
     held_elsewhere: Callable[[dict[str, int]], None]
     acknowledged: Callable[[str], None]
+    named: Callable[[str], None]
 
 
 class NatsBus:
@@ -168,12 +169,7 @@ class NatsBus:
         ]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Send what waits, for 5 s at most; the bus of this server's streams is closed."""
         self._has_ended.set()
         self._has_kept.set()
@@ -210,6 +206,12 @@ class NatsBus:
         key = f"{alert_id}.acknowledged.{secrets.token_hex(4)}"
         self._soon(self._keep("acknowledged", key, payload))
 
+    def name_speaker(self, stream_id: str) -> None:
+        """Tell the others that a speaker of a stream has a new name, if NATS is there."""
+        if (connection := self._connection) is not None:
+            named = gateways.encode(gateways.Named(self.name, self._run_id, stream_id))
+            self._soon(self._publish(connection, named))
+
     def audit(self, entry: AuditEntry) -> None:
         """Have JetStream keep an entry of the audit, for whoever collects those of all servers."""
         key = f"audit.{secrets.token_hex(8)}"
@@ -231,6 +233,13 @@ class NatsBus:
             _log.warning("server_does_not_answer", server=server, error=type(error).__name__)
             return None
         return gateways.decode_done(answer.data)
+
+    async def _publish(self, connection: Client, payload: bytes) -> None:
+        import nats.errors
+
+        # A connection that has just been lost.
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await connection.publish(self._live_subject(), payload)
 
     def _soon(self, telling: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.ensure_future(telling)
@@ -416,6 +425,9 @@ class NatsBus:
             self.others.batch(told, now_s)
             for _, parent in told.traces:
                 add_span(parent, "shown", now_ns, {"server": self.name})
+        elif isinstance(told, gateways.Named):
+            self._here.named(told.stream_id)
+            return
         else:
             self.others.state(told, now_s)
         self._tell_elsewhere(now_s)

@@ -74,11 +74,7 @@ class FrontLink:
 
 
 class Worker:
-    """Runs streams until the front says that it is enough, or is gone.
-
-    Args:
-        engines: None: a pool made from the settings.
-    """
+    """Runs streams until the front says that it is enough, or is gone."""
 
     def __init__(
         self,
@@ -87,12 +83,11 @@ class Worker:
         link: FrontLink,
         *,
         has_listeners: bool,
-        engines: EnginePool | None = None,
     ) -> None:
         # Its weights are read once: now, not while the first stream waits.
         make_detector(engine_config.vad)
         self.metrics = Metrics()
-        self.engines = engines if engines is not None else EnginePool(config=engine_config)
+        self.engines = EnginePool(config=engine_config)
         self._config = config
         self._link = link
         self._has_listeners = has_listeners

@@ -29,7 +29,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ser_engine.media import (
     MediaError,
@@ -84,20 +84,8 @@ _NO_AUDIO = "it holds no audio that can be decoded"
 _HEAD = struct.Struct(">cI")
 
 
-class Pipe(Protocol):
-    """Messages from and to the server."""
-
-    def receive(self) -> tuple[bytes, bytes]:
-        """Return the next one: what it is, and its bytes."""
-        ...
-
-    def send(self, kind: bytes, payload: bytes = b"") -> None:
-        """Send one; wait until there is room for it."""
-        ...
-
-
-class _StandardPipe:
-    """Standard input and output, message by message."""
+class Pipe:
+    """Messages from and to the server: standard input and output, message by message."""
 
     def __init__(self) -> None:
         self._in, self._out = sys.stdin.fileno(), sys.stdout.fileno()
@@ -495,4 +483,4 @@ if __name__ == "__main__":
         with contextlib.suppress(ImportError):
             importlib.import_module(f"av.{later}")
     _confine()
-    main(json.loads(sys.argv[1]), _StandardPipe())
+    main(json.loads(sys.argv[1]), Pipe())

@@ -72,11 +72,6 @@ class EngineGroup:
         return bool(self._alive())
 
     @property
-    def num_alive(self) -> int:
-        """How many of the engines accept windows."""
-        return len(self._alive())
-
-    @property
     def num_pending(self) -> int:
         return sum(one.num_pending for one in self._engines)
 

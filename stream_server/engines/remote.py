@@ -55,6 +55,7 @@ PING_INTERVAL_S = 1.0
 SILENCE_S = 10.0
 """Without a message for this long the other side is taken for gone, whatever the network says."""
 _RETRY_S = 0.1
+_START_TIMEOUT_S = 600.0
 # Of what a forward pass may take: the window may wait for one, be in the second, and that one fail.
 _STEPS_BEFORE_AN_ANSWER = 3
 
@@ -222,7 +223,6 @@ class RemoteEngine:
         config: EngineConfig,
         make_peer: Callable[[], Peer],
         *,
-        start_timeout_s: float = 600.0,
         is_far: bool = False,
     ) -> None:
         self.config = config
@@ -231,7 +231,6 @@ class RemoteEngine:
         self.stats = BatchingStats()
         self.superseded = asyncio.Event()
         self._make_peer = make_peer
-        self._start_timeout_s = start_timeout_s
         self._answer_timeout_s = _STEPS_BEFORE_AN_ANSWER * config.batching.step_timeout_s
         self._max_pending = config.batching.max_pending
         self._numbers = itertools.count()
@@ -283,11 +282,11 @@ class RemoteEngine:
         self._dead_because = None
         self._task = asyncio.create_task(self._keep_connected(), name="remote-engine")
         try:
-            async with asyncio.timeout(self._start_timeout_s):
+            async with asyncio.timeout(_START_TIMEOUT_S):
                 await self._welcomed.wait()
         except TimeoutError:
             self._die(
-                f"got no engine at {self.config.model.name} within {self._start_timeout_s:g} s,"
+                f"got no engine at {self.config.model.name} within {_START_TIMEOUT_S:g} s,"
                 " expected one: `emotion-monitor engine` runs it"
             )
         if self._dead_because is not None:

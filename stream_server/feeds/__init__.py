@@ -48,6 +48,7 @@ class FeedQuery:
         after: begin with what is stored of each of these streams after this ``seq``.
         frames: leave points their frames, where a stream has them.
         states: say in each point how its channel has been for the last half minute of speech.
+        last_measures: leave out stored measures that later ones replace. Not of the query.
         teams: of streams; None: all. Not of the query: the subscriber's own.
     """
 
@@ -58,6 +59,7 @@ class FeedQuery:
     after: Mapping[str, int] = field(default_factory=dict)
     frames: bool = False
     states: bool = False
+    last_measures: bool = False
     teams: Collection[str] | None = None
 
     @property

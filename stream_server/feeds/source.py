@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import Protocol
 
 import structlog
 from msgspec import structs
@@ -23,7 +22,6 @@ from msgspec import structs
 from stream_server.bus import Bus, Subscription
 from stream_server.feeds import FeedQuery, Selection
 from stream_server.store import ResultKind, Store, StoreError
-from stream_server.store.reader import StoreReader
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
@@ -32,42 +30,19 @@ from stream_server.wire.results import Gap, Point, Result, Segment, StreamClosed
 _SETTLE_TIMEOUT_S = 5.0
 """Longest wait for the store to write what was published: ten times its usual interval."""
 
-_PAGE = 1000
 _BATCH = 64
 
 _log = structlog.get_logger(__name__)
 
 
-class History(Protocol):
-    """What a feed needs of the store."""
-
-    async def settle(self) -> None:
-        """Return when all that was published before the call can be read.
-
-        If the store does not keep up it returns after a short while all the same.
-        """
-
-    async def opened(self, stream_id: str) -> StreamOpened | None:
-        """Return the first result of a stream; None: the stream is not kept."""
-
-    def results(
-        self, stream_id: str, *, from_sample: int, after_seq: int
-    ) -> AsyncIterator[Sequence[Result]]:
-        """Yield the results of a stream in order of ``seq``, a page at a time.
-
-        ``from_sample`` leaves out what ends before it, never ``stream_opened`` and what is about
-        the stream as a whole; ``after_seq`` what is not later.
-        """
-
-
-class StoreHistory:
+class History:
     """The store as feeds read it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def settle(self) -> None:
-        """See :meth:`History.settle`: after 5 s at the latest."""
+        """Return when all that was published can be read, after 5 s at the latest."""
         try:
             async with asyncio.timeout(_SETTLE_TIMEOUT_S):
                 await self._store.flush()
@@ -75,37 +50,24 @@ class StoreHistory:
             _log.warning("feed_reads_behind_the_store", error=type(error).__name__)
 
     async def opened(self, stream_id: str) -> StreamOpened | None:
-        """See :meth:`History.opened`."""
+        """Return the first result of a stream; None: the stream is not kept."""
         kinds: list[ResultKind] = ["stream_opened"]
         found = await self._store.results(stream_id, kinds=kinds, limit=1)
         results = found.results if found is not None else ()
         return next((one for one in results if isinstance(one, StreamOpened)), None)
 
-    async def results(
-        self, stream_id: str, *, from_sample: int, after_seq: int
+    def results(
+        self, stream_id: str, *, from_sample: int, after_seq: int, last_measures: bool
     ) -> AsyncIterator[Sequence[Result]]:
-        """See :meth:`History.results`."""
-        async for page in stored_results(
-            self._store, stream_id, from_sample=from_sample, after_seq=after_seq
-        ):
-            yield page
+        """Yield the results of a stream in order of ``seq``, a page at a time.
 
-
-async def stored_results(
-    store: StoreReader, stream_id: str, *, from_sample: int = 0, after_seq: int = -1
-) -> AsyncIterator[Sequence[Result]]:
-    """Yield as :meth:`History.results` does; nothing of a stream that is unknown."""
-    while True:
-        found = await store.results(
-            stream_id, from_sample=from_sample, after_seq=after_seq, limit=_PAGE
+        ``from_sample`` leaves out what ends before it, never ``stream_opened`` and what is about
+        the stream as a whole; ``after_seq`` what is not later; ``last_measures`` the measures that
+        later ones replace.
+        """
+        return self._store.pages(
+            stream_id, from_sample=from_sample, after_seq=after_seq, last_measures=last_measures
         )
-        if found is None:
-            return
-        if found.results:
-            yield found.results
-            after_seq = found.results[-1].seq
-        if found.is_complete:
-            return
 
 
 class FeedSource:
@@ -257,7 +219,10 @@ class Feed:
                 self._selection.of(opened)
         sent = self._sent.setdefault(stream_id, _Sent(last_seq))
         pages = self._history.results(
-            stream_id, from_sample=self._query.from_sample or 0, after_seq=after_seq
+            stream_id,
+            from_sample=self._query.from_sample or 0,
+            after_seq=after_seq,
+            last_measures=self._query.last_measures,
         )
         async for page in pages:
             sent.add(page)

@@ -217,12 +217,10 @@ class SingleSignOn:
         access: Access,
         config: OidcConfig,
         end_outdated: Callable[[], None],
-        now: Callable[[], float] = time.time,
     ) -> None:
         self._access = access
         self._config = config
         self._end_outdated = end_outdated
-        self._now = now
         self.client = ProviderClient(config)
         self._turns = asyncio.Semaphore(_MAX_AT_A_TIME)
 
@@ -245,7 +243,7 @@ class SingleSignOn:
         except OidcError as error:
             return self._failed(request, error)
         attempt = new_attempt(
-            local(request.query.get("next", "/")), self._redirect_uri(request), self._now()
+            local(request.query.get("next", "/")), self._redirect_uri(request), time.time()
         )
         location = authorization_url(provider, self._config, attempt)
         response = web.Response(status=303, headers={hdrs.LOCATION: location})
@@ -267,9 +265,9 @@ class SingleSignOn:
         self._access.check_attempt(address, secret)
         try:
             attempt = self._attempt(request)
-            code = code_of(request.query, attempt, self._config, self._now())
+            code = code_of(request.query, attempt, self._config, time.time())
             async with self._turns:
-                claims = await self.client.claims(attempt, code, self._now())
+                claims = await self.client.claims(attempt, code, time.time())
         except OidcError as error:
             self._access.note_attempt(address, secret, is_right=False)
             return self._failed(request, error)
@@ -300,7 +298,7 @@ class SingleSignOn:
         self._access.check_attempt(address, token)
         try:
             async with self._turns:
-                logout = await self.client.logout(token, self._now())
+                logout = await self.client.logout(token, time.time())
         except OidcError as error:
             self._access.note_attempt(address, token, is_right=False)
             _log.warning("oidc_failed", reason=str(error))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -83,6 +83,7 @@ _MOMENTS: dict[str, tuple[Table, str, float, Callable[[Any, StreamInfo], Result]
 }
 
 _BY_CLEARING = ("raised", "cleared")
+_PAGE = 1000
 
 
 class StoreReader:
@@ -174,6 +175,7 @@ class StoreReader:
         from_sample: int = 0,
         after_seq: int = -1,
         kinds: Collection[ResultKind] | None = None,
+        last_measures: bool = False,
         limit: int = 10_000,
     ) -> StoredResults | None:
         """Return results of a stream in order of ``seq``; None: there is no such stream.
@@ -184,7 +186,8 @@ class StoreReader:
 
         ``from_sample``: only what ends after this position of the stream's clock; how the stream
         began and ended is always included. ``after_seq``: only what has a larger ``seq``.
-        ``kinds``: their ``type``; None: all.
+        ``kinds``: their ``type``; None: all. ``last_measures``: of the measures only the last ones,
+        which replace the others; a call has hundreds.
         """
         wanted = set(kinds) if kinds is not None else None
         stream = select(_streams).where(_streams.c.id == stream_id)
@@ -216,7 +219,11 @@ class StoreReader:
                     found += [make(one, info) for one in rows]
             for kind, (table, column, unit, make) in _MOMENTS.items():
                 if wants(kind):
-                    rows = first_rows(table, table.c[column] >= from_sample * unit)
+                    condition = table.c[column] >= from_sample * unit
+                    if kind == "measures" and last_measures:
+                        of_stream = select(func.max(table.c.seq)).where(table.c.stream_key == key)
+                        condition &= table.c.seq == of_stream.scalar_subquery()
+                    rows = first_rows(table, condition)
                     found += [make(one, info) for one in rows]
             if wants("alert"):
                 # A row holds two results, raised and cleared, each with a seq of its own.
@@ -235,6 +242,33 @@ class StoreReader:
             )
 
         return await self.read(read)
+
+    async def pages(
+        self,
+        stream_id: str,
+        *,
+        from_sample: int = 0,
+        after_seq: int = -1,
+        kinds: Collection[ResultKind] | None = None,
+        last_measures: bool = False,
+    ) -> AsyncIterator[Sequence[Result]]:
+        """Yield what :meth:`results` returns, all of it; nothing of a stream that is unknown."""
+        while True:
+            found = await self.results(
+                stream_id,
+                from_sample=from_sample,
+                after_seq=after_seq,
+                kinds=kinds,
+                last_measures=last_measures,
+                limit=_PAGE,
+            )
+            if found is None:
+                return
+            if found.results:
+                yield found.results
+                after_seq = found.results[-1].seq
+            if found.is_complete:
+                return
 
     async def alerts(
         self,

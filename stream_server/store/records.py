@@ -227,26 +227,6 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         return self.state not in ("waiting", "running")
 
 
-class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is stored, and how the writer is doing.
-
-    Attributes:
-        streams: number of streams, live ones included.
-        raised_alerts: alerts that hold still.
-        oldest_opened_at: when the oldest stream began, seconds since 1970, UTC; None: no stream.
-        dropped_results: results that were never written.
-    """
-
-    streams: int
-    live_streams: int
-    raised_alerts: int
-    oldest_opened_at: float | None
-    size_bytes: int
-    pending_results: int
-    dropped_results: int
-    is_ready: bool
-
-
 def with_name(
     speakers: dict[str, dict[str, str]] | None, channel: int, speaker: str, name: str
 ) -> dict[str, dict[str, str]] | None:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import structlog
-from sqlalchemy import func, select
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,7 +33,6 @@ from stream_server.store.database import (
     is_away,
     make_engine,
     parse_store_url,
-    size_bytes,
     upgrade_schema,
 )
 from stream_server.store.jobs import JobTable
@@ -48,9 +46,8 @@ from stream_server.store.ledger import (
 from stream_server.store.ledger import expire as expire_ledger
 from stream_server.store.persons import find_jobs, find_streams, purge_file
 from stream_server.store.reader import StoreReader
-from stream_server.store.records import Annotation, StoreStats, Verdict
+from stream_server.store.records import Annotation, Verdict
 from stream_server.store.rows import clean
-from stream_server.store.schema import alerts, streams
 from stream_server.store.writer import StoreWriter
 from stream_server.wire.results import Result
 
@@ -268,30 +265,6 @@ class Store(StoreReader):
         await self.close_reader()
         await asyncio.to_thread(self._engine.dispose)
         self._claim.release()
-
-    async def stats(self) -> StoreStats:
-        """Return how much is stored, and how the writer is doing."""
-        of_streams = select(
-            func.count(),
-            func.count().filter(streams.c.closed_at.is_(None)),
-            func.min(streams.c.opened_at),
-        ).select_from(streams)
-        raised = select(func.count()).select_from(alerts).where(alerts.c.cleared_at.is_(None))
-
-        def read(connection: Connection) -> StoreStats:
-            num_streams, num_live, oldest = connection.execute(of_streams).one()
-            return StoreStats(
-                streams=num_streams,
-                live_streams=num_live,
-                raised_alerts=connection.execute(raised).scalar_one(),
-                oldest_opened_at=oldest,
-                size_bytes=size_bytes(connection),
-                pending_results=self.writer.pending,
-                dropped_results=self.writer.dropped,
-                is_ready=self.is_ready,
-            )
-
-        return await self.read(read)
 
     # Changes
 

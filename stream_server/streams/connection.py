@@ -339,7 +339,8 @@ class Connection:
                     continue
                 # The log is bounded: a slow client loses the oldest, and a warning says so.
                 if unread.num_dropped:
-                    stream.runner.warn_dropped(unread.num_dropped)
+                    text = f"{unread.num_dropped} results were dropped: they were not read in time"
+                    stream.runner.warn("results_dropped", text)
                 # Together, but not so many that a client that is slow would not be noticed.
                 for first in range(0, len(unread.results), _SENT_TOGETHER):
                     await self._socket.send(*unread.results[first : first + _SENT_TOGETHER])

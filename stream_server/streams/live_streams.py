@@ -103,9 +103,7 @@ class LiveStreams:
 
         Everything published so far is taken into account.
         """
-        # run() may be behind: a snapshot must hold everything published before it.
-        for result in self._subscription.take_waiting():
-            self._feed(result)
+        self._catch_up()
         if stream_id is not None:
             stream = self._streams.get(stream_id)
             return () if stream is None else (stream.snapshot(),)
@@ -113,20 +111,23 @@ class LiveStreams:
 
     def lasting(self, stream_id: str, channel: int) -> LastingState | None:
         """Return how a channel has lately been; None: it is not live, or has not spoken."""
-        for result in self._subscription.take_waiting():
-            self._feed(result)
+        self._catch_up()
         stream = self._streams.get(stream_id)
         tracker = None if stream is None else stream.states.get(channel)
         return None if tracker is None else tracker.state
 
     def __len__(self) -> int:
         """Return how many streams are live."""
-        for result in self._subscription.take_waiting():
-            self._feed(result)
+        self._catch_up()
         return len(self._streams)
 
     def close(self) -> None:
         self._subscription.close()
+
+    def _catch_up(self) -> None:
+        # run() may be behind: an answer must hold everything published before the question.
+        for result in self._subscription.take_waiting():
+            self._feed(result)
 
     def _feed(self, result: Result) -> None:
         if isinstance(result, StreamOpened):

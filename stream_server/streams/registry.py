@@ -314,13 +314,8 @@ class RunningStream:
             look_ahead_ms=timeline.look_ahead_ms,
             frame_hop_ms=timeline.frame_hop_ms,
             profile=_profile(session.spec, timeline),
-            limits=Limits(
-                max_message_bytes=limits.max_message_bytes,
-                max_messages_per_s=limits.max_messages_per_s,
-                idle_timeout_s=limits.idle_timeout_s,
-                max_stream_s=limits.max_stream_s,
-                resume_window_s=limits.resume_window_s,
-            ),
+            # By name: those of the settings that a client has to know.
+            limits=msgspec.convert(limits, Limits, from_attributes=True),
         )
 
 
@@ -658,7 +653,7 @@ class StreamRegistry:
         """End a waiting stream before its time; its place is free at once."""
         if not self._remove(stream):
             return
-        stream.runner.metrics.stream_given_up(why)
+        stream.runner.metrics.given_up.labels(why).inc()
         _log.info("stream_given_up", stream_id=stream.stream_id, route=stream.route, reason=why)
         closing = asyncio.create_task(self._finish(stream, "client_lost"), name="giving up")
         self._closing.add(closing)

@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import msgspec
 import structlog
@@ -338,7 +338,7 @@ class StreamRunner:
 
     def _tell(self, told: ConsentTold) -> None:
         self.session.inlet.shut()
-        self.standing = self.standing.changed(**msgspec.structs.asdict(told))
+        self.standing = self.standing.changed(msgspec.structs.asdict(told))
         self._hold = self._rights.withheld(self.standing)
         self._publish_consent()
 
@@ -348,14 +348,9 @@ class StreamRunner:
         self._publish()
 
     def _publish_consent(self) -> None:
-        standing = self.standing
         self.session.publish(
             Consent,
-            consent=standing.consent,
-            source=standing.source,
-            notice_version=standing.notice_version,
-            notice_language=standing.notice_language,
-            notice_how=standing.notice_how,
+            **asdict(self.standing),
             withheld=self._hold,
             at_s=self.session.received_s,
             told_at=self._now(),
@@ -376,7 +371,7 @@ class StreamRunner:
         if self._decoder is None:
             self._checked_length(next_sample - self.session.received_samples)
             await self._put(self.session.rejoin(next_sample))
-        self.metrics.stream_resumed()
+        self.metrics.resumed.inc()
         self._publish()
 
     @property
@@ -427,7 +422,7 @@ class StreamRunner:
     def heartbeat(self) -> Heartbeat:
         """Return the message of every second: how the stream is doing; its lag is counted."""
         heartbeat = self.state()
-        self.metrics.lag(heartbeat.lag_ms / 1000)
+        self.metrics.lag_s.observe(heartbeat.lag_ms / 1000)
         return heartbeat
 
     def state(self) -> Heartbeat:
@@ -450,10 +445,6 @@ class StreamRunner:
             unrecorded_s=None if self._recording is None else round(self._recording.silent_s, 3),
             received_bytes=self.received_bytes,
         )
-
-    def warn_dropped(self, count: int) -> None:
-        """Warn that the client reads too slowly."""
-        self.warn("results_dropped", f"{count} results were dropped: they were not read in time")
 
     def warn(self, code: StreamWarningCode, message: str, channel: int | None = None) -> None:
         """Warn the client. After the last result nothing can be published."""
@@ -512,7 +503,7 @@ class StreamRunner:
 
     def _count_audio(self) -> None:
         clock = self.session.clock_samples
-        self.metrics.audio(samples_to_s(clock - self._counted_samples) * len(self._lanes))
+        self.metrics.audio_s.inc(samples_to_s(clock - self._counted_samples) * len(self._lanes))
         self._counted_samples = clock
 
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:

@@ -188,19 +188,10 @@ class Stop(Message, tag="stop", frozen=True, kw_only=True):
     """No more audio. The remaining results, ``summary`` and a normal close follow."""
 
 
-ClientMessage = (
-    Start
-    | KeepAlive
-    | Flush
-    | Pause
-    | Resume
-    | Discarded
-    | Mark
-    | ConsentTold
-    | SpeakerTold
-    | Objection
-    | Stop
-)
+Control = KeepAlive | Flush | Pause | Resume | Discarded | Mark | Told | Objection | Stop
+"""What a client requests of a stream that runs."""
+
+ClientMessage = Start | Control
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

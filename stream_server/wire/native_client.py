@@ -116,7 +116,7 @@ class NativeClient:
 
     Positions are samples a channel at the client's rate. The client's own count from its first
     sample and never go back. The server's begin at 0 with every stream, and after a stream that the
-    server could not keep a new one begins: :attr:`stream_start_sample` is the difference. What a
+    server could not keep a new one begins: :attr:`stream_start_s` is the difference. What a
     server would refuse raises at once, so that both sides count the same controls.
 
     Of encoded audio (``format.codec``) they count bytes, and a stream is resumed at a byte. It
@@ -144,19 +144,12 @@ class NativeClient:
         return self._stream.ready
 
     @property
-    def stream_start_sample(self) -> int:
-        """Start of the server's present stream, counted from the client's first sample."""
-        return self._stream.start_sample
-
-    @property
     def stream_start_s(self) -> float:
-        """The same in seconds: add it to the times of results to show continuous time."""
-        return self._stream.start_sample / self._spec.format.sample_rate_hz
+        """Start of the server's present stream, counted from the client's first sample.
 
-    @property
-    def position_samples(self) -> int:
-        """Position after everything added, counted from the client's first sample."""
-        return self._log.end_sample
+        Added to the times of results it makes them continuous.
+        """
+        return self._stream.start_sample / self._spec.format.sample_rate_hz
 
     @property
     def room_bytes(self) -> int:

@@ -7,7 +7,8 @@ can say (a stream began, ended, reached a mark) is defined here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -133,31 +134,13 @@ class Standing:
     notice_language: str = ""
     notice_how: str = ""
 
-    def changed(
-        self,
-        *,
-        consent: str | None = None,
-        source: str | None = None,
-        notice_version: str | None = None,
-        notice_language: str | None = None,
-        notice_how: str | None = None,
-    ) -> Standing:
-        """Return it with what was told since; None: nothing was said of that.
-
-        Raises:
-            ValueError: there is no such consent.
-        """
-        if consent is not None and consent not in STATUSES:
-            raise ValueError(f"got an unknown consent, expected one of {', '.join(STATUSES)}")
+    def changed(self, told: Mapping[str, str | None]) -> Standing:
+        """Return it with what was told since, by field; None: nothing was said of that."""
+        said: dict[str, Any] = {name: text for name, text in told.items() if text is not None}
         # A source belongs to what it says; it is not that of a later word.
-        new_source = source if source is not None else ("" if consent is not None else self.source)
-        return Standing(
-            consent=self.consent if consent is None else consent,
-            source=new_source,
-            notice_version=self.notice_version if notice_version is None else notice_version,
-            notice_language=self.notice_language if notice_language is None else notice_language,
-            notice_how=self.notice_how if notice_how is None else notice_how,
-        )
+        if "consent" in said:
+            said.setdefault("source", "")
+        return replace(self, **said)
 
 
 NOTHING_TOLD = Standing()

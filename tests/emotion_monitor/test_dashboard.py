@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from emotion_monitor.local_services import NatsServer
+from tests.support.results import make_opened, make_point
+from tests.support.waiting import until
 from tests.support.whole_server import whole_server
 
 
@@ -85,3 +89,39 @@ async def test_settings_are_shown_without_secrets(tmp_path: Path):
         assert '"crm":"•••"' in text
         models = await ask(session, "GET", "/models")
         assert "compact" in [model["name"] for model in models["on_disk"]]
+
+
+@pytest.mark.needs("nats", "nats-server")
+async def test_a_name_given_at_one_server_reaches_the_pages_of_another(tmp_path: Path):
+    nats = NatsServer(tmp_path / "jetstream")
+
+    def settings(name: str) -> list[str]:
+        bus = {"url": nats.url, "name": name, "outbox_dir": str(tmp_path / name)}
+        files = f"dashboard.analyse.dir={tmp_path}/files of {name}"
+        return [files, *(f"stream_server.bus.{key}={value}" for key, value in bus.items())]
+
+    await asyncio.to_thread(nats.start)
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        whole_server(tmp_path, *settings("one")) as one,
+        whole_server(tmp_path, *settings("two")) as two,
+        aiohttp.ClientSession(one.http_url) as there,
+        aiohttp.ClientSession(two.http_url) as here,
+    ):
+        stack.callback(nats.kill)
+        one.own_bus.publish(make_opened())
+        await until(lambda: two.live_streams.snapshot("s1"))
+        page = await here.ws_connect("/api/v1/live?stream=s1")
+        assert (await page.receive_json())["type"] == "snapshot"
+        body = {"speaker": "speaker 1", "name": "Ms Li"}
+        async with there.put("/api/v1/streams/s1/speakers/0", json=body) as answer:
+            assert answer.status == 204
+        # A message of names alone is not sent: it comes with results, of which a call has many.
+        messages: list[Any] = []
+        seq = 0
+        while not any(message.get("speakers") for message in messages):
+            seq += 1
+            one.own_bus.publish(make_point(0.5 * seq, seq=seq))
+            messages.append(await page.receive_json())
+        assert messages[-1]["speakers"] == {"0": {"speaker 1": "Ms Li"}}
+        await page.close()

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from mic_client.errors import SourceError
 from mic_client.sources import MAX_SPEED, ArraySource
 from stream_server.wire.errors import ProtocolError
 from tests.support.virtual_time import current_loop, virtual_time
@@ -14,6 +17,29 @@ async def test_channels_are_interleaved_and_peaks_limited():
     source = ArraySource(samples, 16_000, speed=MAX_SPEED)
     (chunk,) = [chunk async for chunk in source]
     assert np.frombuffer(chunk.data, "<i2").tolist() == [0, 32_767, -32_767, 16_384]
+
+
+@virtual_time
+async def test_integers_and_lists_are_samples_too():
+    for samples in (np.array([1, -32_768], np.int16), [1 / 32_767, -1.0]):
+        source = ArraySource(samples, 16_000, speed=MAX_SPEED)
+        (chunk,) = [chunk async for chunk in source]
+        assert np.frombuffer(chunk.data, "<i2").tolist() in ([1, -32_768], [1, -32_767])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (np.zeros(10, np.int64), r"got int64 samples of shape \(10,\), expected .* or of int16"),
+        (np.zeros((1, 10, 2)), r"shape \(1, 10, 2\)"),
+        ([[0.0], [0.0, 1.0]], "no array"),
+        (np.array([0.0, np.nan]), "NaN"),
+        (b"RIFF", r"shape \(\)"),
+    ],
+)
+def test_what_is_no_audio_is_refused(wrong: Any, says: str):
+    with pytest.raises(SourceError, match=says):
+        ArraySource(wrong, 16_000)
 
 
 @virtual_time

@@ -154,11 +154,11 @@ async def test_a_file_waits_while_there_is_no_server():
             if isinstance(message, ConnectionLost):
                 break
     second.streams = first.streams
-    position = client._core.position_samples
+    position = client._core._log.end_sample
     for _ in range(3):
         messages.append(await anext(aiter_of(client)))
     assert all(isinstance(each, ConnectionLost) for each in messages[-3:])
-    assert client._core.position_samples - position <= RATE_HZ // 25
+    assert client._core._log.end_sample - position <= RATE_HZ // 25
     async with second.running(port):
         messages += [message async for message in aiter_of(client)]
     assert bytes(second.streams[0].audio) == pcm(noise(4))
@@ -295,7 +295,7 @@ async def test_a_slow_server_slows_a_file_down():
         reading = asyncio.create_task(run(client))
         await server.connected.wait()
         await asyncio.sleep(5)
-        waiting = client._core.position_samples
+        waiting = client._core._log.end_sample
         assert waiting < 590 * RATE_HZ
         server.gate.set()
         await reading

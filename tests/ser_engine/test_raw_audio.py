@@ -94,10 +94,14 @@ def test_the_format_that_was_sent_is_named(speech: FloatArray, sent: str, told: 
 
 @pytest.mark.needs("shared-data")
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("second", ["the same", "another voice", "silence"])
+@pytest.mark.parametrize(
+    "second", ["the same", "nearly the same", "a sample later", "another voice", "silence"]
+)
 def test_two_channels_told_as_one_are_named(speech: FloatArray, encoding: str, second: str):
     other = {
         "the same": speech,
+        "nearly the same": 0.9 * speech,
+        "a sample later": np.roll(speech, 1),
         "another voice": np.roll(speech, 3 * RATE),
         "silence": np.zeros_like(speech),
     }[second]
@@ -129,6 +133,7 @@ def sounds() -> Iterator[npt.NDArray[np.float64]]:
     yield 0.2 * np.sin(2 * np.pi * 700 * time) + 0.2 * np.sin(2 * np.pi * 1200 * time)
     yield 0.2 + 1e-3 * noise
     yield np.zeros(len(time))
+    yield 0.3 * np.sin(2 * np.pi * 500 * time) + 0.1 * np.sin(2 * np.pi * (4000 * time + 0.125))
     yield sum((np.sin(2 * np.pi * hz * time) for hz in (261, 329, 392, 2093)), 0 * time) / 5
 
 

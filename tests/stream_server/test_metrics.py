@@ -12,6 +12,7 @@ from stream_server.engines.status import EngineStatus
 from stream_server.metrics import Metrics
 from stream_server.tracks.track import ChannelTrack, TrackStats
 from tests.support.fake_engine import FakeEngine
+from tests.support.results import make_closed, make_gap, make_opened, make_point
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
@@ -24,17 +25,16 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def touched() -> Metrics:
-    """Every method called once."""
+    """Every metric touched."""
     metrics = Metrics()
-    metrics.stream_opened()
-    metrics.stream_opened()
-    metrics.stream_resumed()
-    metrics.stream_given_up("server_full")
+    for result in (make_opened(), make_opened(), make_closed(), make_point(), make_gap(0, 2.5)):
+        metrics.count(result)
+    metrics.resumed.inc()
+    metrics.given_up.labels("server_full").inc()
     metrics.waiting_from(lambda: 1)
     metrics.tasks_from(lambda: 1)
-    metrics.stream_closed("stopped")
     metrics.refused("server_full", "/twilio")
-    metrics.audio(0.5)
+    metrics.audio_s.inc(0.5)
     metrics.window_published(0.2)
     metrics.tracks(
         TrackStats(
@@ -49,16 +49,15 @@ def touched() -> Metrics:
     metrics.window_answered("skipped")
     metrics.window_answered("refused")
     metrics.step(4, 0.1, [0.02] * 4)
-    metrics.point()
-    metrics.lag(0.8)
-    metrics.gap("silence", 2.5)
-    metrics.alert("customer stays angry", "critical")
-    metrics.webhook("delivered")
-    metrics.notification("failed")
+    metrics.lag_s.observe(0.8)
+    metrics.alerts.labels("customer stays angry", "critical").inc()
+    metrics.webhooks.labels("delivered").inc()
+    metrics.notifications.labels("failed").inc()
     metrics.bus_from(lambda: {"sse": SubscriberFigures(1, pending=5, dropped=3, merged=2)})
-    metrics.mqtt_connected(True)
-    metrics.store_write(0.01)
-    metrics.store_failed()
+    metrics.mqtt_connected.set(1)
+    metrics.vss_connected.set(1)
+    metrics.store_write_s.observe(0.01)
+    metrics.store_errors.inc()
     metrics.store_from(written=lambda: 10, dropped=lambda: 2, pending=lambda: 7)
     metrics.recordings_from(dropped_s=lambda: 1.5, num_failed=lambda: 1)
     metrics.others_from(
@@ -76,7 +75,7 @@ def touched() -> Metrics:
         stats=stats,
     )
     metrics.engines_from(lambda: [status])
-    metrics.process_restarted("worker")
+    metrics.restarts.labels("worker").inc()
     metrics.model("compact", "torch")
     return metrics
 
@@ -177,7 +176,7 @@ def test_two_servers_in_one_process_count_apart():
 
 def test_processes_are_added_up_and_an_ended_one_stays_counted():
     front, worker = Metrics(), touched()
-    front.stream_closed("idle")
+    front.count(make_closed(reason="idle"))
     front.take("worker-0", worker.families())
     front.take("worker-1", Metrics().families())
 

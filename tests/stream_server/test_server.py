@@ -29,7 +29,6 @@ from ser_engine.files import StreamResult, analyze_file
 from stream_server.access import AccessConfig, ListenConfig
 from stream_server.alerts import AlertRule, AlertsConfig, replay
 from stream_server.config import RecordingConfig, ServerConfig, StoreConfig
-from stream_server.feeds.source import stored_results
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
 from stream_server.platforms.asterisk import server as audiosocket_server
@@ -174,7 +173,7 @@ async def check_replay(
     store: Store, stream_id: str, rules: tuple[AlertRule, ...], seen: list[Any]
 ) -> None:
     """Rules tried on what is stored raise and clear what they did while the stream ran."""
-    results = [one async for page in stored_results(store, stream_id) for one in page]
+    results = [one async for page in store.pages(stream_id) for one in page]
     assert sum(isinstance(one, Measures) for one in results) > 3
     tried = {
         (count.rule.name, alert.channel, state, at_s)

@@ -48,7 +48,7 @@ from ser_engine.types import ModelInfo
 from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import Bus
 from stream_server.config import RecordingConfig, StoreConfig
-from stream_server.feeds.source import FeedSource, History, StoreHistory
+from stream_server.feeds.source import FeedSource, History
 from stream_server.http import make_app
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
@@ -307,7 +307,7 @@ async def serve_dashboard(
             tasks.append(asyncio.create_task(store.run(bus.subscribe(name="s", capacity=10_000))))
         else:
             recorder = None
-        kept = StoreHistory(store) if store is not None else history
+        kept = History(store) if store is not None else history
         source = FeedSource(bus, live, kept, mailbox_size=mailbox_size)
         engine = EngineView(
             name="fake",

@@ -93,6 +93,8 @@ class DashboardServer:
         except TimeoutError:
             process.kill()
             await process.wait()
+        else:
+            assert process.returncode == 0, f"{process.returncode}:\n{self.log[-2000:]}"
 
     async def restart(self) -> None:
         """Stop and start."""

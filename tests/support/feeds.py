@@ -22,7 +22,7 @@ from stream_server.wire.results import Result, StreamOpened
 __all__ = ["FakeHistory", "FeedServer", "serve_feed"]
 
 
-class FakeHistory:
+class FakeHistory(History):
     """Results kept in a list, as the store keeps them: interim ones are left out.
 
     Attributes:
@@ -48,7 +48,7 @@ class FakeHistory:
         return None
 
     async def results(
-        self, stream_id: str, *, from_sample: int, after_seq: int
+        self, stream_id: str, *, from_sample: int, after_seq: int, last_measures: bool = False
     ) -> AsyncIterator[Sequence[Result]]:
         await self.gate.wait()
         chosen = [

@@ -13,7 +13,7 @@ from ser_engine.core.factory import engine_from_checkpoint
 from ser_engine.models.emotion2vec.checkpoint import Emotion2vecCheckpoint
 from ser_engine.models.emotion2vec.folder import load_folder
 from ser_engine.models.emotion2vec.network import Emotion2vec, build
-from ser_engine.types import FloatArray, WindowResult
+from ser_engine.types import FloatArray, Window, WindowResult
 
 
 def load(folder: Path) -> Emotion2vecCheckpoint:
@@ -48,6 +48,23 @@ def engine(
     made = engine_from_checkpoint(load(folder), config)
     assert isinstance(made, EngineCore)
     return made
+
+
+LENGTHS = (64_000, 64_000, 8_000, 1_999, 400)
+
+
+def check_against_eager(folder: Path, made: object, tolerance: float) -> None:
+    """Windows of several lengths, in one batch, twice."""
+    eager = engine(folder)
+    windows = [Window(noise(length, seed)) for seed, length in enumerate(LENGTHS)]
+    expected = eager.step(windows)
+    for _ in range(2):
+        results = made.step(windows)  # type: ignore[attr-defined]
+        for ours, theirs in zip(results, expected, strict=True):
+            assert isinstance(ours, WindowResult), ours
+            assert isinstance(theirs, WindowResult)
+            np.testing.assert_allclose(ours.logits, theirs.logits, atol=tolerance)
+            assert ours.embeddings.shape == theirs.embeddings.shape
 
 
 def posteriors(result: object) -> FloatArray:

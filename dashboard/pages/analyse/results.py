@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 from aiohttp import hdrs, web
+from multidict import istr
 
 from dashboard.api.labels import (
     GivenLabels,
@@ -121,7 +122,7 @@ ROUTES = Routes()
 async def send_json(call: Call) -> web.StreamResponse:
     """The whole result, every frame of it; or in the form of the emotion2vec+ web demo."""
     record, folder = await _done(call)
-    query, named = call.query, _attachment(record, ".json")
+    query = call.query
     if query["form"] == "full":
         chunks = _file_chunks(folder / "result.json")
     else:
@@ -138,15 +139,15 @@ async def send_json(call: Call) -> web.StreamResponse:
             is_frame=record.options.get("granularity") == "frame",
             scores=query["scores"],
         )
-    return await _download(call.request, chunks, "application/json", named)
+    return await _download(call, chunks, "application/json", _attachment(record, ".json"))
 
 
 @ROUTES.on("GET", _ONE + "/result.csv", content="text/csv", errors=_ERRORS, audit="file_exported")
 async def send_csv(call: Call) -> web.StreamResponse:
     """The result as a table, a column a class."""
     record, folder = await _done(call)
-    chunks, named = _table_chunks(folder, record.speakers), _attachment(record, ".csv")
-    return await _download(call.request, chunks, "text/csv; charset=utf-8", named)
+    chunks = _table_chunks(folder, record.speakers)
+    return await _download(call, chunks, "text/csv; charset=utf-8", _attachment(record, ".csv"))
 
 
 @ROUTES.on(
@@ -162,12 +163,8 @@ async def send_parquet(call: Call) -> web.StreamResponse:
     out, table = folder / f".{id(call)}.parquet", folder / f".{id(call)}.csv"
     try:
         await asyncio.to_thread(_write_parquet, folder, record.speakers, table, out)
-        return await _download(
-            call.request,
-            _file_chunks(out),
-            "application/vnd.apache.parquet",
-            _attachment(record, ".parquet"),
-        )
+        kind, named = "application/vnd.apache.parquet", _attachment(record, ".parquet")
+        return await _download(call, _file_chunks(out), kind, named)
     except FileNotFoundError:
         raise unknown_job() from None
     finally:
@@ -189,8 +186,7 @@ async def send_annotations(call: Call) -> web.Response:
     kind: AnnotationFormat = call.query["format"]
     people, called = _tiers_of_people(record), record.speakers or {}
     text = await asyncio.to_thread(_annotations, folder, kind, people, called)
-    named = {hdrs.CONTENT_DISPOSITION: _attachment(record, SUFFIXES[kind])}
-    return web.Response(text=text, headers=named)
+    return web.Response(text=text, headers=_attachment(record, SUFFIXES[kind]))
 
 
 @ROUTES.on("GET", _ONE + "/labels", response=Labels, errors=_ERRORS, audit="file")
@@ -263,7 +259,7 @@ async def send_report(call: Call) -> web.Response:
     """The result on one page, self-contained: timeline, wholes, measures, limits."""
     record, folder = await _done(call)
     text = await asyncio.to_thread(_report, folder, call.query["lang"], record.speakers or {})
-    named = {hdrs.CONTENT_DISPOSITION: _attachment(record, ".html")}
+    named = _attachment(record, ".html")
     return web.Response(text=text, content_type="text/html", headers=named)
 
 
@@ -296,7 +292,7 @@ async def send_embedding(call: Call) -> web.StreamResponse:
     else:
         chunks = _npy_chunks(path, analysed.index(channel))
     named = _attachment(record, ".npy")
-    return await _download(call.request, chunks, "application/octet-stream", named)
+    return await _download(call, chunks, "application/octet-stream", named)
 
 
 @ROUTES.on("GET", _ONE + "/log.txt", content="text/plain", errors=_ERRORS, audit="file_exported")
@@ -304,7 +300,7 @@ async def send_log(call: Call) -> web.StreamResponse:
     """What was done, step by step."""
     record, folder = await _done(call)
     chunks, named = _file_chunks(folder / "log.txt"), _attachment(record, ".log.txt")
-    return await _download(call.request, chunks, "text/plain; charset=utf-8", named)
+    return await _download(call, chunks, "text/plain; charset=utf-8", named)
 
 
 @ROUTES.on(
@@ -359,10 +355,8 @@ async def send_audio_file(call: Call) -> web.StreamResponse:
 async def send_zip(call: Call) -> web.StreamResponse:
     """All files of the result."""
     record, folder = await _done(call)
-    named = _attachment(record, ".zip")
-    return await _download(
-        call.request, zip_chunks(folder, call.services.backend.keys), "application/zip", named
-    )
+    chunks = zip_chunks(folder, call.services.backend.keys)
+    return await _download(call, chunks, "application/zip", _attachment(record, ".zip"))
 
 
 async def _done(call: Call) -> tuple[JobRecord, Path]:
@@ -493,20 +487,15 @@ def _npy_header(header: dict[str, object]) -> bytes:
 
 
 async def _download(
-    request: web.Request, chunks: Iterator[bytes], content_type: str, disposition: str
+    call: Call, chunks: Iterator[bytes], content_type: str, named: Mapping[istr, str]
 ) -> web.StreamResponse:
     """Send what is read or made piece by piece; large results never are in memory as a whole."""
     try:
         chunk = await asyncio.to_thread(next, chunks, None)
     except FileNotFoundError:
         raise unknown_job() from None
-    response = web.StreamResponse(
-        headers={
-            hdrs.CONTENT_TYPE: content_type,
-            hdrs.CONTENT_DISPOSITION: disposition,
-        }
-    )
-    await response.prepare(request)
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type, **named})
+    await response.prepare(call.request)
     while chunk is not None:
         if chunk:
             await response.write(chunk)
@@ -515,7 +504,8 @@ async def _download(
     return response
 
 
-def _attachment(record: JobRecord, suffix: str) -> str:
+def _attachment(record: JobRecord, suffix: str) -> dict[istr, str]:
     """Return the header that saves a result under the recording's name, whatever is in that."""
     stem = record.name.rpartition(".")[0] or record.name
-    return f"attachment; filename*=UTF-8''{quote(stem + suffix, safe='')}"
+    named = f"attachment; filename*=UTF-8''{quote(stem + suffix, safe='')}"
+    return {hdrs.CONTENT_DISPOSITION: named}

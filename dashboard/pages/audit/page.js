@@ -63,7 +63,7 @@ class Audit extends Component {
     const heads = COLUMNS.map((name) => h("th", { scope: "col" }, app.t(`audit.${name}`)));
     const more = h("button", { class: "button", type: "button", onclick: () => void this.load(entries) }, app.t("action.more"));
     return [
-      h("div", { class: "card table-box" }, h("table", { class: "audit" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, entries.map((entry, index) => h(Row, { key: entries.length - index, app, entry }))))),
+      h("div", { class: "card table-box", tabindex: 0, role: "group", "aria-label": app.t("audit.title") }, h("table", { class: "audit" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, entries.map((entry, index) => h(Row, { key: entries.length - index, app, entry }))))),
       hasMore && more,
     ];
   }

@@ -11,7 +11,7 @@ const NAMED = 2;
 /** @param {{app: import("../../shell/types.js").App, streams: any[], remove: (stream: any) => void}} props */
 export function StreamTable({ app, streams, remove }) {
   const heads = COLUMNS.map((name) => h("th", { scope: "col", class: `col-${name}` }, name === "actions" ? h("span", { class: "visually-hidden" }, app.t("history.actions")) : app.t(`history.${name}`)));
-  return h("div", { class: "card table-box" }, h("table", { class: "streams" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, streams.map((stream) => h(Row, { key: stream.stream_id, app, stream, remove })))));
+  return h("div", { class: "card table-box", tabindex: 0, role: "group", "aria-label": app.t("history.nav") }, h("table", { class: "streams" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, streams.map((stream) => h(Row, { key: stream.stream_id, app, stream, remove })))));
 }
 
 /** A link to the stream before or after. @param {string | null} id @param {string} text */

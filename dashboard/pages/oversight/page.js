@@ -187,9 +187,9 @@ class Oversight extends Component {
           h("span", { class: "number", title: format.fullTime(one.at) }, format.dateTime(one.at)),
           h("a", { class: "number", href: addressOf(`/streams/${encodeURIComponent(one.stream_id)}`) }, one.stream_id),
           t(`consent.${one.consent}`),
-          one.source || "–",
+          said(app, `oversight.source.${one.source}`, one.source) || "–",
           one.notice_version || "–",
-          [one.notice_how, one.notice_language].filter(Boolean).join(", ") || "–",
+          [said(app, `oversight.how.${one.notice_how}`, one.notice_how), languageName(app, one.notice_language)].filter(Boolean).join(", ") || "–",
           one.withheld ? t(`gap.${one.withheld}`) : "–",
         ].map((cell, at) => h("td", { "data-title": t(`oversight.${columns[at]}`), class: LONG.has(columns[at]) && "is-long" }, cell)),
       );
@@ -204,7 +204,22 @@ class Oversight extends Component {
       "section",
       {},
       head,
-      h("div", { class: "card table-box" }, h("table", { class: "oversight", "data-testid": name }, h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col" }, t(`oversight.${column}`))))), h("tbody", {}, rows))),
+      h("div", { class: "card table-box", tabindex: 0, role: "group", "aria-label": t(`oversight.${name}`) }, h("table", { class: "oversight", "data-testid": name }, h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col" }, t(`oversight.${column}`))))), h("tbody", {}, rows))),
     );
+  }
+}
+
+/** What our own ways in state has words; what a client states is shown as it is. @param {import("../../shell/types.js").App} app @param {string} key @param {string} value */
+function said(app, key, value) {
+  const text = app.t(key);
+  return text === key ? value : text;
+}
+
+/** @param {import("../../shell/types.js").App} app @param {string} code of BCP 47, or what a client states instead */
+function languageName(app, code) {
+  try {
+    return code && new Intl.DisplayNames([app.lang], { type: "language" }).of(code);
+  } catch {
+    return code; // no code of a language
   }
 }

@@ -9,7 +9,7 @@ import time
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import msgspec
 from aiohttp import hdrs, web
@@ -438,12 +438,7 @@ async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 async def _export_stream(call: Call, archive: zipfile.ZipFile, stream_id: str) -> None:
     store, recordings = call.services.store, call.services.backend.recordings
-    after_seq, results = -1, list[Any]()
-    while (found := await store.results(stream_id, after_seq=after_seq)) is not None:
-        results += found.results
-        if found.is_complete or not found.results:
-            break
-        after_seq = found.results[-1].seq
+    results = [one async for page in store.pages(stream_id) for one in page]
     ledger = await store.ledger(stream_id=stream_id, limit=1000)
     document = {
         "stream_id": stream_id,

@@ -7,7 +7,7 @@ import { MeasuresView } from "../../shell/measures.js";
 import { h as describe, render } from "../../shell/preact.js";
 import { channelName, inOrder, streamName } from "../../shell/names.js";
 import { addressOf } from "../../shell/router.js";
-import { describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
+import { describeError, errorState, loadingState, missingState, toast } from "../../shell/states.js";
 import { Labels } from "../../shell/chart/labels.js";
 import { SegmentTable } from "../../shell/chart/segment_table.js";
 import { Timeline } from "../../shell/chart/timeline.js";
@@ -32,7 +32,7 @@ export async function mount(root, params, app) {
     const missing = /** @type {any} */ (error).status === 404;
     const back = describe("a", { class: "button primary", href: addressOf("/history") }, app.t("stream.to_history"));
     const retry = () => app.navigate(location.pathname + location.search, { replace: true });
-    fill(root, missing ? emptyState("search", app.t("stream.missing"), app.t("stream.missing_text"), back) : errorState(app, error, retry));
+    fill(root, missing ? missingState("search", app.t("stream.missing"), app.t("stream.missing_text"), back) : errorState(app, error, retry, "h1"));
     return () => {};
   }
   app.title(streamName(app, stream.name, id));

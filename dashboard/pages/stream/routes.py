@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import get_args
 
 import msgspec
 from aiohttp import hdrs, web
@@ -53,21 +53,7 @@ from stream_server.wire.messages import SpeakerTold
 from stream_server.wire.results import Gap, Point, Result, Segment, StreamChannel
 from stream_server.wire.start import check_told
 
-_KINDS: tuple[ResultKind, ...] = (
-    "stream_opened",
-    "point",
-    "segment",
-    "gap",
-    "marked",
-    "alert",
-    "warning",
-    "measures",
-    "consent",
-    "summary",
-    "stream_closed",
-)
 _RATE_HZ = 16_000
-_PAGE = 2000
 _MOST_ALERTS = 1000
 _LATEST_S = 1e11
 _POINT_FIELDS = (
@@ -156,7 +142,7 @@ async def delete(call: Call) -> web.Response:
     params=(
         Param("from_s", "number", "leave out what ends before, s", 0.0, 0, MAX_S),
         Param("to_s", "number", "leave out what begins after, s", None, 0, MAX_S),
-        Param("types", "list", "of results; default: all", choices=_KINDS),
+        Param("types", "list", "of results; default: all", choices=get_args(ResultKind)),
         Param("after_seq", "integer", "only later results", -1, -1, 10**15),
         Param("limit", "integer", "how many at most", 10_000, 1, 50_000),
     ),
@@ -171,7 +157,7 @@ async def results(call: Call) -> web.Response:
         record.stream_id,
         from_sample=round(query["from_s"] * _RATE_HZ),
         after_seq=query["after_seq"],
-        kinds=query["types"] or _KINDS,
+        kinds=query["types"] or None,
         limit=query["limit"],
     )
     if found is None:
@@ -207,7 +193,7 @@ async def points_csv(call: Call) -> web.StreamResponse:
     )
     await response.prepare(call.request)
     await response.write(csv_rows([(*_POINT_FIELDS, "speaker", *record.labels)]).encode())
-    async for page in _pages(call.services.store, record.stream_id, ("point",)):
+    async for page in call.services.store.pages(record.stream_id, kinds=["point"]):
         rows = [
             (
                 *(getattr(point, name) for name in _POINT_FIELDS),
@@ -295,11 +281,9 @@ async def leave_speaker_out(call: Call) -> web.Response:
 async def name_speaker(call: Call) -> web.Response:
     """Say what a speaker of a channel is called, on pages and in exports."""
     record, named = await _record(call), checked_name(call.body)
-    channel = _channel(record, call)
-    store = call.services.store
-    await store.name_speaker(record.stream_id, channel.index, named.speaker, named.name)
-    if (changed := await store.stream(record.stream_id)) is not None:
-        call.services.live.named(record.stream_id, changed.speakers)
+    index = _channel(record, call).index
+    await call.services.store.name_speaker(record.stream_id, index, named.speaker, named.name)
+    call.services.named(record.stream_id)
     return web.Response(status=204)
 
 
@@ -375,7 +359,7 @@ async def _events(store: Store, record: StreamRecord) -> tuple[Events, float]:
     """Return segments and gaps of each analysed channel, and where the last one ends, s."""
     events: Events = {channel.index: [] for channel in record.channels if channel.analysed}
     end_s = 0.0
-    async for page in _pages(store, record.stream_id, ("segment", "gap")):
+    async for page in store.pages(record.stream_id, kinds=["segment", "gap"]):
         for one in page:
             if isinstance(one, Segment | Gap) and one.channel in events:
                 events[one.channel].append(one)
@@ -402,8 +386,8 @@ def _our_tiers(record: StreamRecord, events: Events) -> dict[int, Tier]:
 async def report(call: Call) -> web.Response:
     """A stream on one page, self-contained: timeline, wholes, measures, alerts, limits."""
     record, store = await _record(call), call.services.store
-    kinds: tuple[ResultKind, ...] = ("segment", "gap", "marked", "warning")
-    results = [one async for page in _pages(store, record.stream_id, kinds) for one in page]
+    pages = store.pages(record.stream_id, kinds=["segment", "gap", "marked", "warning"])
+    results = [one async for page in pages for one in page]
     alerts = await store.alerts(stream_id=record.stream_id, limit=_MOST_ALERTS)
     made = report_of_stream(record, results, alerts)
     text = await asyncio.to_thread(report_page, made, call.query["lang"])
@@ -455,20 +439,6 @@ async def _check_seen(call: Call) -> None:
     if call.who.has_all_teams:
         return
     await call.stream(call.part("stream_id"))
-
-
-async def _pages(
-    store: Store, stream_id: str, kinds: tuple[ResultKind, ...]
-) -> AsyncIterator[Sequence[Result]]:
-    after_seq = -1
-    while True:
-        found = await store.results(stream_id, after_seq=after_seq, kinds=kinds, limit=_PAGE)
-        if found is None or not found.results:
-            return
-        yield found.results
-        if found.is_complete:
-            return
-        after_seq = found.results[-1].seq
 
 
 def _begin_s(result: Result) -> float:

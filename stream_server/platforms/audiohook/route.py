@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
 
 import structlog
 
@@ -25,19 +24,13 @@ class AudioHookRoute:
 
     An unauthorized client is let into the WebSocket and refused when it opens the session: Genesys
     shows its operators that answer, but not one to the handshake.
-
-    Args:
-        now: seconds since 1970.
     """
 
     subprotocols: tuple[str, ...] = ()
 
-    def __init__(
-        self, settings: AudioHookSettings, access: Access, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, settings: AudioHookSettings, access: Access) -> None:
         self._roles = settings.roles
         self._access = access
-        self._now = now
         self._refusals = SparseLog()
         hook = settings.audiohook
         self._event_interval_ms = hook.event_interval_ms if hook.events else None
@@ -82,7 +75,7 @@ class AudioHookRoute:
         headers = handshake.headers
         if self._verifier is not None:
             with self._access.signature(handshake.arrival(self._access)):
-                self._verifier.check(headers, handshake.target, self._now())
+                self._verifier.check(headers, handshake.target, time.time())
             return SIGNED
         # The platform sends an API key with or without a client secret.
         token = handshake.header_token or handshake.path_token or headers.get("x-api-key")

@@ -112,6 +112,9 @@ async def test_axe_finds_nothing(
 
     async with live_call(server, speech_clips[:3]) as (live, be_silent):
         await look("/", f'a.tile[href="/streams/{live}"]')
+        # As it is marked while the server is away: what is old can still be read.
+        await page.evaluate("document.querySelector('.shell-main').dataset.stale = 'true'")
+        found["the same without its server"] = await _findings(page)
         await look("/?view=board", f'[data-stream-id="{live}"]')
         name = {"speaker": "speaker 1", "name": "Ms Li"}
         await server.ask("PUT", f"/api/v1/streams/{live}/speakers/0", json=name)
@@ -141,9 +144,17 @@ async def test_axe_finds_nothing(
     await expect(page.locator(".speaker-name .icon-only")).to_be_focused()
     await expect(page.locator(".segment-speaker", has_text=f"Mr Oe {theme}").first).to_be_visible()
     await expect(page.locator(".ytick", has_text="Mr Oe")).to_have_count(1)
-    for path in ("/analyse", "/microphone", "/audit"):
+    for path in ("/analyse", "/microphone", "/oversight", "/audit"):
         await look(path, "main h1")
     await look("/nowhere", ".state h1")
+    await look("/streams/nowhere", ".state h1")
+    # What is wider than a phone is moved by keyboard, too.
+    await page.set_viewport_size({"width": 390, "height": 800})
+    for path in ("/oversight", "/audit"):
+        await look(f"{path}?narrow", "tbody tr")
+    # Who wants no motion sees a change as a whole: no property of it is a frame late.
+    style = "getComputedStyle(document.querySelector('main')).transitionProperty"
+    assert await page.evaluate(style) == "none"
     assert not {path: lines for path, lines in found.items() if lines}
 
 

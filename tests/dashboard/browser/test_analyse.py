@@ -299,7 +299,7 @@ async def test_a_long_recording_is_stopped_and_another_survives_a_restart(
     speech = np.concatenate([clip.samples for clip in speech_clips[:3]])
     long = np.tile(speech, math.ceil(16_000 * 400 / len(speech)))
     paths = [tmp_path / "stopped.wav", tmp_path / "survives.wav", tmp_path / "waits.wav"]
-    for path, seconds in zip(paths, (400, 60, 5), strict=True):
+    for path, seconds in zip(paths, (400, 35, 5), strict=True):
         soundfile.write(path, long[: 16_000 * seconds], 16_000)
     page = await open_page("/analyse", server_may_be_away=True)
     await page.get_by_test_id("granularity-frame").click()

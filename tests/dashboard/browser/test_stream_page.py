@@ -125,6 +125,8 @@ async def test_an_alert_is_on_every_page_while_it_is_raised(
         for start in range(0, len(audio), 32_000):
             await socket.send(audio[start : start + 32_000])
         await expect(page.locator(".open-alerts .notice")).to_contain_text("somebody speaks")
+        # This page was there before the first measures were.
+        await expect(page.get_by_test_id("measures")).to_be_visible()
         tile = wall.locator(f'a.tile[href="/streams/{stream_id}"]')
         await expect(tile).to_have_attribute("data-alert", "critical")
         board = await open_page("/?view=board")
@@ -134,6 +136,14 @@ async def test_an_alert_is_on_every_page_while_it_is_raised(
             "element => Number.parseFloat(getComputedStyle(element).fontSize)"
         )
         assert size >= 48, "a word on the wall is read from two metres"
+        # Three calls side by side would cut their words on a phone.
+        await board.set_viewport_size({"width": 390, "height": 800})
+        three = """board => {
+          board.style.setProperty("--columns", "3");
+          for (const _ of [2, 3]) board.append(board.firstElementChild.cloneNode(true));
+          return getComputedStyle(board).gridTemplateColumns.split(" ").length;
+        }"""
+        assert await board.locator(".board").evaluate(three) == 1
         await expect(board.locator("header")).to_be_hidden()
         await board.keyboard.press("Escape")
         await expect(board.locator("header")).to_be_visible()

@@ -136,7 +136,7 @@ async def test_a_page_nobody_looks_at_is_told_nothing():
         lab.publish(*make_points([0.9] * 4))
         with pytest.raises(TimeoutError):
             await page.socket.receive(timeout=10)
-        assert not lab.dashboard.wall.viewers
+        assert not lab.dashboard.wall._viewers
         await page.look(True)
         snapshot = await page.read()
         assert snapshot["type"] == "snapshot"
@@ -173,7 +173,7 @@ async def test_a_page_that_does_not_read_delays_no_other():
                 waits.append(clock() - before)
                 assert len(changed) == 200
             assert max(waits) < 5.0
-            assert all(len(one.pending) <= 200 for one in lab.dashboard.wall.viewers)
+            assert all(len(one._changed) <= 200 for one in lab.dashboard.wall._viewers)
 
 
 @contextlib.contextmanager

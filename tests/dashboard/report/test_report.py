@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from dashboard.report import report_of_file
 from dashboard.report.page import LANGUAGES, report_page, words
 from ser_engine.files.results import FileAnalysis
+from ser_engine.schema import Segment
+from ser_engine.timeline.course import whole_of
 from tests.support.dashboard_lab import make_analysis, serve_dashboard
 from tests.support.results import (
     make_alert,
@@ -65,6 +67,20 @@ def test_a_page_is_whole_by_itself(language: str):
     assert EVIL in page.text
     assert "A fake model." in page.text
     assert words(language)["report.limit.use"] in page.text
+
+
+def test_what_the_shares_of_a_file_are_of():
+    document = make_analysis().document()
+    segment = Segment(start_sample=0, end_sample=32_000, label="angry", confidence=0.9, final=True)
+    for spans, says, never in (
+        # One result for all of it does not tell speech and silence apart.
+        ((), "Shares of 0:02, pauses included", "of speech"),
+        ((segment,), "Shares of 0:02 of speech", "pauses included"),
+    ):
+        channel = replace(document.channels[0], segments=spans, whole=whole_of([segment]))
+        page = report_page(report_of_file(replace(document, channels=(channel,))), "en")
+        assert says in Outline(page).text
+        assert never not in Outline(page).text
 
 
 async def test_a_stream_with_its_alerts_measures_and_notes(tmp_path: Path):

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from ser_engine.errors import AudioError
 from ser_engine.files.audio import AudioFile
-from ser_engine.files.layout import PatchedFile
+from ser_engine.files.pieces import PatchedFile
 from ser_engine.types import FloatArray
 from tests.ser_engine.files.jobs import make_job, work
+from tests.support.media_files import write_media
 
 RATE = 8_000
 AUDIO = np.random.default_rng(3).integers(-9_000, 9_000, 12_000, dtype=np.int16)
@@ -57,6 +59,22 @@ LYING = {
     "RF64, data 0": wav(chunk(b"ds64", bytes(28)), FMT, chunk(b"data", PCM, 0), head=b"RF64"),
     "header counted": wav(FMT, chunk(b"data", PCM, len(PCM) + 44)),
     "cut off": wav(FMT, chunk(b"data", PCM, 2 * len(PCM))),
+    "told minutes ago": wav(FMT, chunk(b"data", PCM, len(PCM) // 2)),
+    "RF64 told minutes ago": wav(
+        chunk(b"ds64", struct.pack("<QQQI", 0, 12_000, 6_000, 0)),
+        FMT,
+        chunk(b"data", PCM, 0xFFFF_FFFF),
+        head=b"RF64",
+    ),
+    "one byte": wav(FMT, chunk(b"data", PCM, 1)),
+    "BW64 of zeros": wav(
+        chunk(b"ds64", bytes(28)), FMT, chunk(b"data", PCM, 0xFFFF_FFFF), head=b"BW64"
+    ),
+    "RIFX": b"RIFX"
+    + struct.pack(
+        ">I4s4sIHHIIHH4sI", 0, b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", 0
+    )
+    + AUDIO.byteswap().tobytes(),
 }
 
 
@@ -85,6 +103,59 @@ def test_what_is_complete_is_read_without_a_word(content: bytes, tmp_path: Path)
     audio, messages = read(tmp_path / "a.wav")
     np.testing.assert_array_equal(audio, expected(AUDIO, tmp_path))
     assert not messages
+
+
+def patched(name: str, mark: bytes, offset: int, number: bytes, folder: Path) -> Path:
+    """Write the audio in the format of a name; then a number behind a mark in its header."""
+    soundfile.write(folder / name, AUDIO, RATE, "PCM_16")
+    content = bytearray((folder / name).read_bytes())
+    at = content.index(mark) + offset
+    content[at : at + len(number)] = number
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+@pytest.mark.parametrize("length", [0, 16_000, 2**31 - 1, 2**32 - 2])
+@pytest.mark.parametrize(
+    ("name", "mark", "offset", "form"),
+    [
+        ("a.aiff", b"SSND", 4, ">I"),
+        ("a.au", b".snd", 8, ">I"),
+        ("a.caf", b"data", 4, ">q"),
+        ("a.w64", b"data", 16, "<Q"),
+        ("a.flac", b"fLaC", 22, ">I"),
+    ],
+)
+def test_lengths_of_other_formats_are_not_believed_either(
+    name: str, mark: bytes, offset: int, form: str, length: int, tmp_path: Path
+):
+    # FLAC counts samples, the others bytes.
+    told = length // 2 if name == "a.flac" else length
+    audio, messages = read(patched(name, mark, offset, struct.pack(form, told), tmp_path))
+    np.testing.assert_array_equal(audio, expected(AUDIO, tmp_path))
+    # FLAC's 0 says that the length is not known: whoever writes to a pipe says that.
+    assert len(messages) == (name != "a.flac" or length != 0)
+    assert all("1.500 s could be read" in message for message in messages)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.au", "a.caf", "a.w64"])
+def test_joined_files_of_chunks_are_read_one_after_the_other(name: str, tmp_path: Path):
+    parts = []
+    for rate in (RATE, 2 * RATE):
+        soundfile.write(tmp_path / name, AUDIO, rate, "PCM_16")
+        parts.append((tmp_path / name).read_bytes())
+    (tmp_path / name).write_bytes(parts[0] + parts[1])
+    audio, messages = read(tmp_path / name)
+    assert audio.shape[1] == pytest.approx(36_000, abs=50)
+    assert not messages
+
+
+def test_a_change_of_format_inside_is_told_of(tmp_path: Path):
+    stereo = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 2, RATE, 4 * RATE, 4, 16)
+    (tmp_path / "a.wav").write_bytes(wav(FMT, chunk(b"data", PCM), stereo, chunk(b"data", PCM)))
+    audio, (message,) = read(tmp_path / "a.wav")
+    np.testing.assert_array_equal(audio, expected(AUDIO, tmp_path))
+    assert "changes its format after 1.50 s; the rest was left out" in message
 
 
 def test_two_data_chunks_are_one_recording(tmp_path: Path):
@@ -149,6 +220,11 @@ def test_a_part_of_another_rate_is_resampled_one_of_other_channels_told_of(
     audio, messages = read(tmp_path / name)
     assert audio.shape[1] == pytest.approx(64_000, abs=200)
     assert not messages
+    if name == "a.mp3":
+        # Without an index each frame tells its rate and channels alone.
+        parts = [content(rate, 1).replace(b"Info", bytes(4)) for rate in (16_000, 32_000)]
+        (tmp_path / name).write_bytes(b"".join(parts))
+        assert read(tmp_path / name)[0].shape[1] == pytest.approx(64_000, abs=4_000)
     (tmp_path / name).write_bytes(content(16_000, 1) + content(16_000, 2))
     audio, (message,) = read(tmp_path / name)
     assert audio.shape[1] == pytest.approx(32_000, abs=200)
@@ -165,6 +241,42 @@ def test_of_joined_recordings_one_that_cannot_be_read_is_told_of(is_first: bool,
     audio, (message,) = read(tmp_path / "a.ogg")
     assert audio.shape[1] == pytest.approx(32_000, abs=200)
     assert "part that cannot be read: it holds no audio" in message
+
+
+@pytest.mark.needs("av")
+def test_mp4_that_is_cut_off_before_its_index_says_so(tmp_path: Path):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (16_000, 1)).astype(np.float32)
+    path = write_media(tmp_path / "a.m4a", noise, 16_000, "aac")
+    path.write_bytes(path.read_bytes()[:4_000])
+    with pytest.raises(AudioError, match="cut off before its index"):
+        AudioFile(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"<!DOCTYPE html><title>Not found</title>", "a web page"),
+        (b"FLV\x01\x04" + bytes(400), "Flash video"),
+        ((b"G" + bytes(187)) * 4, "MPEG transport stream"),
+        (b"RIFF\x00\x00\x00\x00AVI " + bytes(400), "AVI"),
+        (wav(chunk(b"fmt ", struct.pack("<H38x", 0x0270)), chunk(b"data", PCM)), "tag 0x0270"),
+        (
+            wav(
+                chunk(
+                    b"fmt ",
+                    struct.pack("<HHIIHHHHIH14s", 65534, 1, RATE, 1, 1, 8, 22, 8, 4, 131, b""),
+                ),
+                chunk(b"data", PCM),
+            ),
+            "G.729",
+        ),
+    ],
+    ids=["HTML", "FLV", "TS", "AVI", "WAV tag", "WAV extensible"],
+)
+def test_what_is_not_read_is_named(content: bytes, name: str, tmp_path: Path):
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(AudioError, match=name):
+        AudioFile(tmp_path / "a.wav")
 
 
 @pytest.mark.needs("av")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from ser_engine import analyze
 from ser_engine.config import EngineConfig, ModelConfig, OfflineConfig, PresetConfig, TimelineConfig
 from ser_engine.core import factory
 from ser_engine.errors import AudioError, ConfigError
-from ser_engine.files import FrameResult, StreamResult
+from ser_engine.files import ArraySource, FrameResult, Granularity, StreamResult
 from ser_engine.files import run as one_call
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine
@@ -85,13 +88,54 @@ def test_samples(built: list[tuple[EngineConfig, FakeEngine]]):
         ),
         (np.zeros((0, 1000), np.float32), r"shape \(0, 1000\)"),
         (np.zeros((2, 399), np.float32), "got 399 samples"),
-        (np.zeros(1000, np.int16), "got int16"),
+        (np.zeros(1000, np.int64), "got int64 .* or of uint8, int16, int32"),
+        (np.zeros(1000, bool), "got bool"),
+        ([[0.0] * 1000, [0.0] * 999], "no array"),
+        (b"RIFF", "type bytes, expected the path of a file, or samples"),
+        (None, "type NoneType"),
         (np.array([0.0, np.inf] * 400), "infinite"),
     ],
 )
-def test_wrong_samples_are_refused(wrong: np.ndarray, says: str):
+def test_wrong_samples_are_refused(wrong: Any, says: str):
     with pytest.raises(AudioError, match=says):
         analyze(wrong, engine=FakeEngine())
+
+
+@pytest.mark.parametrize("granularity", ["utterance", "stream"])
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100])
+def test_samples_of_another_rate_are_heard_as_their_file(
+    tmp_path: Path, rate_hz: int, granularity: Granularity
+):
+    audio = np.rint(make_audio((rate_hz, 0.1), (rate_hz, 0.2)) * 32_768).astype(np.int16)
+    soundfile.write(tmp_path / "call.wav", audio, rate_hz)
+    of_file = analyze(tmp_path / "call.wav", granularity, engine=FakeEngine()).document()
+    samples: list[Any] = [audio, audio / 32_768, torch.from_numpy(audio), (audio / 2**15).tolist()]
+    for each in samples:
+        of_array = analyze(each, granularity, sample_rate_hz=rate_hz, engine=FakeEngine())
+        assert msgspec.structs.replace(of_array.document(), name=of_file.name) == of_file
+    with pytest.raises(AudioError, match="got a sample rate of 16 Hz"):
+        analyze(audio, sample_rate_hz=16, engine=FakeEngine())
+
+
+def test_integers_have_the_full_scale_of_their_type():
+    quarter = {np.uint8: 160, np.int16: 1 << 13, np.int32: 1 << 29}
+    for kind, value in quarter.items():
+        (block,) = ArraySource(np.full(400, value, kind)).blocks()
+        assert block.dtype == np.float32
+        assert (block == 0.25).all()
+
+
+def test_floats_on_the_scale_of_integers_are_named():
+    samples = make_audio((32_000, 0.1)) * np.float32(32_768)
+    (channel,) = analyze(samples, engine=FakeEngine()).channels
+    (warning,) = [each for each in channel.warnings if each.code == "clipping"]
+    assert "times full scale" in warning.message
+    assert "divide them by 32,768" in warning.message
+
+
+def test_settings_of_another_type_are_refused():
+    with pytest.raises(ConfigError, match="got a config of type dict"):
+        analyze(np.zeros(1000, np.float32), config={"model": "compact"})  # type: ignore[arg-type]
 
 
 def test_a_bad_file_is_named(tmp_path: Path):

@@ -35,11 +35,11 @@ def test_keeps_16_bits_in_16_bits_and_every_other_value_as_it_is() -> None:
     ring = RingBuffer(20)
     ring.append(extremes)
     np.testing.assert_array_equal(ring.newest(4), extremes)
-    assert ring.num_bytes == 2 * 20
+    assert ring._store.nbytes == 2 * 20
     for other in others:
         ring.append(other[None])
     np.testing.assert_array_equal(ring.newest(9), [*extremes, *others])
-    assert ring.num_bytes == 4 * 20
+    assert ring._store.nbytes == 4 * 20
 
 
 def test_what_is_handed_out_does_not_change() -> None:

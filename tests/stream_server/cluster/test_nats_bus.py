@@ -58,6 +58,7 @@ class Member:
         self._seen = self.all.subscribe(name="test", capacity=10_000)
         self.results: list[Result] = []
         self.acknowledged: list[str] = []
+        self.named: list[str] = []
         self.told: list[str] = []
         self.of_token: dict[str, int] = {}
         self.elsewhere: list[dict[str, int]] = []
@@ -69,6 +70,7 @@ class Member:
             of_token=lambda: dict(self.of_token),
             held_elsewhere=self.elsewhere.append,
             acknowledged=self.acknowledged.append,
+            named=self.named.append,
         )
         config = BusConfig(url=url, name=name, outbox_dir=str(folder))
         self.bus = NatsBus(config, name, own=self.own, live=self.live, here=here)
@@ -135,6 +137,8 @@ async def test_each_server_shows_the_streams_of_all(server: NatsServer, tmp_path
         await until(lambda: one.told == ["a given"])
         two.bus.acknowledge("a-1")
         await until(lambda: one.acknowledged == ["a-1"])
+        two.bus.name_speaker("a")
+        await until(lambda: one.named == ["a"] and two.named == [])
         assert await two.bus.object("a")
         await until(lambda: 99 in two.seen("a"))
         assert not await two.bus.object("a")

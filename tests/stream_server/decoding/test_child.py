@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ser_engine.types import FloatArray
-from stream_server.decoding.child import main
+from stream_server.decoding.child import Pipe, main
 from stream_server.wire.codecs import CODECS
 from tests.support.fake_engine import square
 from tests.support.media_files import live_messages
@@ -27,7 +27,7 @@ ONE = TWO[:, :1]
 
 
 @dataclass
-class Messages:
+class Messages(Pipe):
     """The pipe of a child that is fed by a list."""
 
     waiting: list[tuple[bytes, bytes]]

@@ -280,7 +280,7 @@ async def test_a_killed_engines_windows_are_scored_by_another_one(url: str):
     async with hosting(second_url, second), AsyncExitStack() as first_process:
         await first_process.enter_async_context(hosting(url, first))
         async with group_of(url, second_url) as group:
-            await until(lambda: group.num_alive == 2)
+            await until(lambda: len(group._alive()) == 2)
             windows = [a_window(key=f"stream {number}", at=number) for number in range(8)]
             await asyncio.gather(*map(group.score, windows))
             # Each has half of the streams, and keeps them.
@@ -300,7 +300,7 @@ async def test_a_killed_engines_windows_are_scored_by_another_one(url: str):
             # It comes back, and gets the streams that are new.
             again = HeldEngine()
             async with hosting(url, again):
-                await until(lambda: group.num_alive == 2)
+                await until(lambda: len(group._alive()) == 2)
                 await group.score(a_window(key="a new one"))
                 assert [one.stream_key for one in again.core.windows][-1:] == ["a new one"]
 
@@ -316,7 +316,7 @@ async def test_a_group_has_one_model_and_waits_for_nobody(url: str):
             # The first one comes later.
             late = HeldEngine()
             async with hosting(url, late):
-                await until(lambda: group.num_alive == 2)
+                await until(lambda: len(group._alive()) == 2)
                 await group.score(a_window(key="seventh"))
                 assert late.core.windows
         async with group_of(f"{url}-3", f"{url}-2") as group:

@@ -12,22 +12,21 @@ import pytest
 from stream_server.bus import Bus
 from stream_server.config import StoreConfig
 from stream_server.feeds import FeedQuery
-from stream_server.feeds import source as history_module
-from stream_server.feeds.source import FeedSource, StoreHistory
-from stream_server.store import Store
+from stream_server.feeds.source import FeedSource, History
+from stream_server.store import Store, reader
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.feed_messages import Dropped, Snapshot
 from tests.support.results import make_closed, make_opened, make_point, make_points
 
 
 @asynccontextmanager
-async def stored(folder: Path) -> AsyncIterator[tuple[Bus, FeedSource, StoreHistory]]:
+async def stored(folder: Path) -> AsyncIterator[tuple[Bus, FeedSource, History]]:
     """A bus whose results go to a SQLite file."""
     store = await Store.open(StoreConfig(url=f"sqlite:///{folder / 'timelines.db'}"))
     bus = Bus()
     writing = asyncio.create_task(store.run(bus.subscribe(name="store", capacity=100_000)))
     await asyncio.sleep(0)  # the writer begins
-    history = StoreHistory(store)
+    history = History(store)
     try:
         yield bus, FeedSource(bus, LiveStreams(bus), history, mailbox_size=10_000), history
     finally:
@@ -52,7 +51,7 @@ async def seqs_of(source: FeedSource, query: FeedQuery) -> list[int]:
 async def test_no_hole_between_the_store_and_what_is_live(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(history_module, "_PAGE", 7)
+    monkeypatch.setattr(reader, "_PAGE", 7)
     async with stored(tmp_path) as (bus, source, _):
         points = list(make_points([0.1] * 60))
         bus.publish(make_opened())
@@ -73,7 +72,8 @@ async def test_no_hole_between_the_store_and_what_is_live(
 async def test_a_stream_that_is_not_kept(tmp_path: Path):
     async with stored(tmp_path) as (_, _, history):
         assert await history.opened("s1") is None
-        assert [page async for page in history.results("s1", from_sample=0, after_seq=-1)] == []
+        pages = history.results("s1", from_sample=0, after_seq=-1, last_measures=False)
+        assert [page async for page in pages] == []
 
 
 async def test_the_first_result_is_found(tmp_path: Path):
@@ -89,4 +89,4 @@ async def test_the_first_result_is_found(tmp_path: Path):
 async def test_a_store_that_does_not_answer_is_not_waited_for(tmp_path: Path):
     store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path / 'timelines.db'}"))
     await store.close()
-    await StoreHistory(store).settle()
+    await History(store).settle()

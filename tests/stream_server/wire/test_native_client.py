@@ -95,7 +95,7 @@ def test_controls_are_said():
         Resume(paused_samples=4),
         Stop(),
     ]
-    assert client.position_samples == 7
+    assert client._log.end_sample == 7
 
 
 def test_keepalive_is_not_kept():
@@ -153,7 +153,7 @@ def test_a_lost_stream_is_taken_up():
     assert start.resume == ResumeRequest(token="token-1", next_sample=10, last_seq=5)
     client.receive(text(ready(resumed=True, received_samples=11, resume_token="token-2")))
     assert client.take_outgoing() == [b"\3\3", b"\4\4"]
-    assert client.stream_start_sample == 0
+    assert client._stream.start_sample == 0
     client.closed(None)
     start = parsed(client.connect())
     assert isinstance(start, Start)
@@ -171,7 +171,7 @@ def test_a_stream_that_is_gone_is_followed_by_a_new_one():
     client.closed(None)
     client.connect()
     client.receive(text(ready(resumed=False)))
-    assert (client.stream_start_sample, client.stream_start_s) == (8000, 1.0)
+    assert (client._stream.start_sample, client.stream_start_s) == (8000, 1.0)
     assert client.take_outgoing() == [b"\2\2"]
     assert client.receive(text(point(1))) == [point(1)], "its results are counted from 0 again"
     client.receive(text(heartbeat(received_samples=1)))
@@ -285,7 +285,7 @@ def test_a_server_that_ends_the_stream_leaves_the_rest_for_a_new_one():
     assert isinstance(start, Start)
     assert start.resume is None
     client.receive(text(ready()))
-    assert client.stream_start_sample == 8000
+    assert client._stream.start_sample == 8000
     audio, stop = client.take_outgoing()
     assert audio == b"\2\2" * 4000
     assert isinstance(parsed(stop), Stop)

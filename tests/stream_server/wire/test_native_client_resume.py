@@ -115,7 +115,7 @@ class BrokenConnections(RuleBasedStateMachine):
         self.client_reads(len(self.downlink))
 
     def said_in_this_stream(self) -> list[int | str]:
-        return self.said[self.client.stream_start_sample :]
+        return self.said[self.client._stream.start_sample :]
 
     @invariant()
     def the_server_has_a_beginning_of_what_was_said(self) -> None:
@@ -125,8 +125,8 @@ class BrokenConnections(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.settle()
         stream = self.server.stream
-        start = self.client.stream_start_sample
-        assert self.client.position_samples == len(self.said)
+        start = self.client._stream.start_sample
+        assert self.client._log.end_sample == len(self.said)
         assert len(stream.timeline) == len(self.said_in_this_stream())
         assert_beginning(stream.timeline, self.said_in_this_stream(), self.gaps)
         assert stream.paused == self.is_paused

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,33 +11,23 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
-from ser_engine.core.factory import engine_from_checkpoint
+from ser_engine.config import RuntimeName
 from ser_engine.core.runtimes import onnx_runtime, openvino_runtime, select
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
 from ser_engine.models.model import FrameOutputs, Network
-from ser_engine.types import Window, WindowResult
-from tests.support.networks import engine, load, network, noise, posteriors
+from ser_engine.types import Window
+from tests.support.networks import (
+    check_against_eager,
+    engine,
+    load,
+    network,
+    noise,
+    posteriors,
+)
 
 # What PyTorch's compiler imports warns of its own ageing.
 INDUCTOR_WARNS = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-
-LENGTHS = (64_000, 64_000, 8_000, 1_999, 400)
-
-
-def check_against_eager(folder: Path, made: object, tolerance: float) -> None:
-    """Windows of several lengths, in one batch, twice."""
-    eager = engine(folder)
-    windows = [Window(noise(length, seed)) for seed, length in enumerate(LENGTHS)]
-    expected = eager.step(windows)
-    for _ in range(2):
-        results = made.step(windows)  # type: ignore[attr-defined]
-        for ours, theirs in zip(results, expected, strict=True):
-            assert isinstance(ours, WindowResult), ours
-            assert isinstance(theirs, WindowResult)
-            np.testing.assert_allclose(ours.logits, theirs.logits, atol=tolerance)
-            assert ours.embeddings.shape == theirs.embeddings.shape
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +68,6 @@ def test_openvino_agrees_with_eager_pytorch_and_is_converted_once(
 @pytest.mark.usefixtures("traced_once")
 def test_onnx_agrees_with_eager_pytorch(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
     made = engine(tiny_checkpoint_dir, tmp_path, runtime="onnx")
-
-    check_against_eager(tiny_checkpoint_dir, made, 1e-4)
-
-
-@pytest.mark.needs("funasr")
-def test_funasr_agrees_with_eager_pytorch(tiny_checkpoint_dir: Path, funasr: ModuleType) -> None:
-    config = EngineConfig(model=ModelConfig(runtime="funasr", device="cpu", threads=1))
-
-    made = engine_from_checkpoint(load(tiny_checkpoint_dir), config)
 
     check_against_eager(tiny_checkpoint_dir, made, 1e-4)
 

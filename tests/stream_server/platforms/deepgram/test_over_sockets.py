@@ -244,7 +244,14 @@ async def test_cuts_neither_leave_speech_out_nor_tell_it_twice(shared_data: Path
 
 
 @pytest.mark.parametrize(
-    "extra", [b'{"type":"KeepAlive"}', b'{"type": "KeepAlive"}', b'{"type": "Finalise"}', b"x"]
+    "extra",
+    [
+        b'{"type":"KeepAlive"}',
+        b'\xef\xbb\xbf\n{"type": "KeepAlive"}\n',
+        b'{"type": "Finalise"}',
+        b"KeepAlive",
+        b"x",
+    ],
 )
 @virtual_time
 async def test_what_is_no_audio_does_not_shift_the_samples_after_it(extra: bytes):
