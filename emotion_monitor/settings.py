@@ -156,6 +156,11 @@ class _Environment(EnvSettingsSource):
             path = tuple(name.removeprefix(_PREFIX.lower()).split(_DELIMITER))
             if name.startswith(_PREFIX.lower()) and path[0] not in _sections():
                 raise ConfigError(_unknown(name.upper(), path))
+            for section in _sections():
+                # One underscore less, and tokens or keys would go unnoticed.
+                if name.startswith(f"{_PREFIX.lower().removesuffix('_')}{section}{_DELIMITER}"):
+                    rest = name.upper().removeprefix(_PREFIX.removesuffix("_"))
+                    raise ConfigError(f"got the variable {name.upper()}, expected {_PREFIX}{rest}")
         try:
             self.values = self()
         except SettingsError as error:

@@ -143,7 +143,7 @@ class EncryptionConfig:
     when everything it encrypted has expired. "": see keys."""
     keys: tuple[str, ...] = ()
     """The same keys, for those who have them in the environment
-    (`EMOTION_MONITOR_STREAM_SERVER__ENCRYPTION__KEYS`). Without key_file and keys nothing is
+    (`EMOTION_MONITOR__STREAM_SERVER__ENCRYPTION__KEYS`). Without key_file and keys nothing is
     encrypted."""
 
     def __post_init__(self) -> None:

@@ -15,16 +15,20 @@ from tests.docs.test_grafana_dashboard import series
 from tests.requirements import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
+HEAD = (REPOSITORY / "config.yaml").read_text("utf-8")[:1000]
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "kubernetes/emotion-monitor.yaml"])
 def test_settings_in_the_environment_exist(name: str):
     text = (DEPLOY / name).read_text("utf-8")
     assert list(yaml.safe_load_all(text))
-    spelled = set(re.findall(r"\bEMOTION_MONITOR_(\w+__\w+)", text))
+    spelled = set(re.findall(r"\bEMOTION_MONITOR_\w+__\w+", text))
     assert spelled
     known = set(_names(Settings().sections(), ""))
-    assert {each.lower().replace("__", ".") for each in spelled} <= known
+    prefix, *_ = re.findall(r"environment:  (\w+?)SER_ENGINE__", HEAD)
+    assert all(each.startswith(prefix) for each in spelled)
+    told = {each.removeprefix(prefix).lower().replace("__", ".") for each in spelled}
+    assert told <= known
 
 
 def _names(tree: Any, prefix: str) -> list[str]:

@@ -161,6 +161,11 @@ class TestRefusals:
             f" mean {WINDOW}?"
         )
 
+    def test_a_variable_with_one_underscore_less(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("EMOTION_MONITOR_STREAM_SERVER__ENCRYPTION__KEYS", "{}")
+        with pytest.raises(ConfigError, match="expected EMOTION_MONITOR__STREAM_SERVER__ENCRYP"):
+            load_settings(None, [])
+
     def test_unknown_section_in_the_environment(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("EMOTION_MONITOR__ENGINE__TIMELINE__WINDOW_MS", "3")
         assert "EMOTION_MONITOR__ENGINE__TIMELINE__WINDOW_MS: there is no such" in refusal()
