@@ -214,9 +214,13 @@ class Server:
         self._check_door()
         self._run(self._follow_access(), "access", cancel=True)
         if config.feeds.mqtt_url:
-            self._mqtt = await stack.enter_async_context(self._mqtt_publisher())
+            self._mqtt = await stack.enter_async_context(
+                MqttPublisher(config.feeds, bus=self.own_bus, metrics=self.metrics)
+            )
         if config.feeds.vss_url:
-            await stack.enter_async_context(self._vss_publisher())
+            await stack.enter_async_context(
+                VssPublisher(config.feeds, bus=self.own_bus, metrics=self.metrics)
+            )
         await stack.enter_async_context(
             AlertActions(
                 rules=config.alerts.rules,
@@ -322,30 +326,6 @@ class Server:
                 f"got listen.host '{listen.host}' without {' and without '.join(lacks)}, expected a"
                 f" loopback address, or {' and '.join(remedies)}"
             )
-
-    def _vss_publisher(self) -> VssPublisher:
-        feeds = self._config.feeds
-        return VssPublisher(
-            url=feeds.vss_url,
-            token=feeds.vss_token,
-            prefix=feeds.vss_prefix,
-            role=feeds.vss_role,
-            bus=self.own_bus,
-            metrics=self.metrics,
-            mailbox_size=feeds.mailbox_size,
-        )
-
-    def _mqtt_publisher(self) -> MqttPublisher:
-        feeds = self._config.feeds
-        return MqttPublisher(
-            url=feeds.mqtt_url,
-            topic=feeds.mqtt_topic,
-            bus=self.own_bus,
-            metrics=self.metrics,
-            mailbox_size=feeds.mailbox_size,
-            discovery_streams=feeds.mqtt_discovery_streams,
-            discovery_prefix=feeds.mqtt_discovery_prefix,
-        )
 
     @property
     def _name(self) -> str:

@@ -48,6 +48,7 @@ _TOGETHER: dict[str, tuple[str, ...]] = {
     "funasr": (
         "ser_engine/test_promises.py",
         "ser_engine/models/emotion2vec/test_network.py",
+        "ser_engine/speakers/test_campplus.py",
         "benchmarks/test_random_checkpoint.py",
         "test_fixtures.py",
     ),

@@ -33,6 +33,7 @@ from ser_engine.errors import ConfigError, how_to_install
 from ser_engine.schema import LastingState
 from ser_engine.timeline.course import StateTracker
 from stream_server.bus import Bus
+from stream_server.config import FeedsConfig
 from stream_server.feeds.discovery import Discovery
 from stream_server.metrics import Metrics
 from stream_server.wire.backoff import Backoff
@@ -171,7 +172,6 @@ def parse_mqtt_url(url: str) -> Broker:
 class MqttPublisher:
     """Publishes while it is entered (``async with``), whether or not the broker is there.
 
-    ``discovery_streams``: limit on the live streams announced to Home Assistant; 0: none are.
     ``rng`` spreads connections in time.
 
     Raises:
@@ -179,33 +179,24 @@ class MqttPublisher:
     """
 
     def __init__(
-        self,
-        *,
-        url: str,
-        topic: str,
-        bus: Bus,
-        metrics: Metrics,
-        mailbox_size: int,
-        discovery_streams: int = 0,
-        discovery_prefix: str = "homeassistant",
-        rng: random.Random | None = None,
+        self, feeds: FeedsConfig, *, bus: Bus, metrics: Metrics, rng: random.Random | None = None
     ) -> None:
-        self._broker = parse_mqtt_url(url)
-        self._levels = _levels("feeds.mqtt_topic", topic)
+        self._broker = parse_mqtt_url(feeds.mqtt_url)
+        self._levels = _levels("feeds.mqtt_topic", feeds.mqtt_topic)
         own = [level for level in self._levels if level != _TEAM]
         self._status_topic = "/".join((*own, "status"))
         # Of the streams that are live: results after the first do not say whose they are.
         self._opened: dict[str, StreamOpened] = {}
         self._discovery: Discovery | None = None
-        if discovery_streams:
-            prefix = _levels("feeds.mqtt_discovery_prefix", discovery_prefix)
+        if feeds.mqtt_discovery_streams:
+            prefix = _levels("feeds.mqtt_discovery_prefix", feeds.mqtt_discovery_prefix)
             if _TEAM in self._levels and _TEAM not in prefix:
                 # What parts the results of teams must part what tells of their streams.
                 raise ConfigError(
-                    f"feeds.mqtt_discovery_prefix '{discovery_prefix}' must have a level {_TEAM},"
-                    " as feeds.mqtt_topic has"
+                    f"feeds.mqtt_discovery_prefix '{feeds.mqtt_discovery_prefix}' must have a level"
+                    f" {_TEAM}, as feeds.mqtt_topic has"
                 )
-            self._discovery = Discovery(prefix, "-".join(own), discovery_streams)
+            self._discovery = Discovery(prefix, "-".join(own), feeds.mqtt_discovery_streams)
         self._announced: dict[str, dict[str, bytes]] = {}  # payloads by topic, by stream
         self._metrics = metrics
         self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, rng)
@@ -215,7 +206,7 @@ class MqttPublisher:
             raise ConfigError(
                 f"feeds.mqtt_url needs a package that is not installed; {how_to_install('mqtt')}"
             ) from None
-        self._subscription = bus.subscribe(name="mqtt", capacity=mailbox_size)
+        self._subscription = bus.subscribe(name="mqtt", capacity=feeds.mailbox_size)
         self._states: dict[str, StreamState] = {}
         self._trackers: dict[tuple[str, int], StateTracker] = {}
         self._unsent: list[Result] = []

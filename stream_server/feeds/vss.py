@@ -28,6 +28,7 @@ import structlog
 from ser_engine.errors import ConfigError, how_to_install
 from ser_engine.timeline.course import StateTracker
 from stream_server.bus import Bus
+from stream_server.config import FeedsConfig
 from stream_server.metrics import Metrics
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.results import Point, Result, StreamClosed, StreamOpened
@@ -119,33 +120,25 @@ def _label(label: str | None) -> str:
 class VssPublisher:
     """Publishes while it is entered (``async with``), whether or not the databroker is there.
 
-    ``url``: ``grpc://HOST:PORT``, or ``grpcs://`` for TLS. ``token``: JSON Web Token for the
-    databroker; "": none.
-
     Raises:
-        ConfigError: the URL is wrong, or the package is missing.
+        ConfigError: the URL names no host, or the package is missing.
     """
 
     def __init__(
-        self,
-        *,
-        url: str,
-        token: str,
-        prefix: str,
-        role: str,
-        bus: Bus,
-        metrics: Metrics,
-        mailbox_size: int,
-        rng: random.Random | None = None,
+        self, feeds: FeedsConfig, *, bus: Bus, metrics: Metrics, rng: random.Random | None = None
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("grpc", "grpcs") or not parts.hostname:
-            raise ConfigError(f"got feeds.vss_url '{url}', expected grpc://HOST:PORT or grpcs://…")
+        parts = urlsplit(feeds.vss_url)
+        if not parts.hostname:
+            raise ConfigError(
+                f"got feeds.vss_url '{feeds.vss_url}', expected grpc://HOST:PORT or grpcs://…"
+            )
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         self._target = f"{host}:{parts.port or _DEFAULT_PORT}"
         self._is_secure = parts.scheme == "grpcs"
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._prefix = prefix
+        self._metadata = (
+            (("authorization", f"Bearer {feeds.vss_token}"),) if feeds.vss_token else ()
+        )
+        self._prefix = feeds.vss_prefix
         try:
             self._grpc: Any = importlib.import_module("grpc")
             importlib.import_module("grpc.aio")
@@ -155,12 +148,12 @@ class VssPublisher:
             ) from None
         self._metrics = metrics
         self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, rng)
-        self._signals = DriverSignals(role)
+        self._signals = DriverSignals(feeds.vss_role)
         self._told: dict[str, Value] = {}
         self._is_connected = False
         self._changed = asyncio.Event()
         self._is_closing = False
-        self._subscription = bus.subscribe(name="vss", capacity=mailbox_size)
+        self._subscription = bus.subscribe(name="vss", capacity=feeds.mailbox_size)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:

@@ -16,6 +16,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from ser_engine.errors import ConfigError
 from stream_server.bus import Bus
+from stream_server.config import FeedsConfig
 from stream_server.feeds import mqtt
 from stream_server.feeds.discovery import Discovery
 from stream_server.feeds.mqtt import (
@@ -52,14 +53,14 @@ class Lab:
     def __init__(self, broker: Mosquitto, topic: str = "emotions", **discovery: Any) -> None:
         self.bus, self.metrics = Bus(), Metrics()
         self.metrics.bus_from(self.bus.figures)
-        self.publisher = MqttPublisher(
-            url=f"mqtt://127.0.0.1:{broker.port}",
-            topic=topic,
-            bus=self.bus,
-            metrics=self.metrics,
+        feeds = FeedsConfig(
+            mqtt_url=f"mqtt://127.0.0.1:{broker.port}",
+            mqtt_topic=topic,
             mailbox_size=64,
             **discovery,
-            rng=random.Random(0),
+        )
+        self.publisher = MqttPublisher(
+            feeds, bus=self.bus, metrics=self.metrics, rng=random.Random(0)
         )
 
     def connected(self) -> bool:
@@ -217,7 +218,7 @@ async def test_what_waits_at_the_end_is_published(broker: Mosquitto):
 
 @BROKER
 async def test_home_assistant_is_told_of_live_streams_and_of_their_end(broker: Mosquitto):
-    lab = Lab(broker, discovery_streams=1, discovery_prefix="home/assistant")
+    lab = Lab(broker, mqtt_discovery_streams=1, mqtt_discovery_prefix="home/assistant")
     async with listening(broker) as read, lab.publisher:
         lab.bus.publish(make_opened(roles=("customer", "agent")))
         lab.bus.publish(make_point(seq=1, angry=0.9))
@@ -261,7 +262,7 @@ async def test_what_home_assistant_was_told_before_a_crash_is_taken_back(broker:
         await client.subscribe(left)
         messages = aiter(client.messages)
         assert (await asyncio.wait_for(anext(messages), 20)).payload
-        async with Lab(broker, discovery_streams=8).publisher:
+        async with Lab(broker, mqtt_discovery_streams=8).publisher:
             assert not (await asyncio.wait_for(anext(messages), 20)).payload
     assert await retained(broker, "homeassistant") == others
 
@@ -270,7 +271,9 @@ async def test_what_home_assistant_was_told_before_a_crash_is_taken_back(broker:
 async def test_what_home_assistant_was_told_goes_with_an_erased_stream(broker: Mosquitto):
     import aiomqtt
 
-    lab = Lab(broker, "emotions/{team}", discovery_streams=8, discovery_prefix="home/{team}")
+    lab = Lab(
+        broker, "emotions/{team}", mqtt_discovery_streams=8, mqtt_discovery_prefix="home/{team}"
+    )
     topics = [f"home/{team}/sensor/emotions_s1_7/config" for team in ("sales", "support")]
     async with aiomqtt.Client("127.0.0.1", broker.port) as client:
         for topic in topics:
@@ -283,8 +286,8 @@ async def test_what_home_assistant_was_told_goes_with_an_erased_stream(broker: M
 @virtual_time
 async def test_the_end_does_not_wait_for_a_broker_that_is_not_there(unused_tcp_port: int):
     bus, metrics = Bus(), Metrics()
-    url = f"mqtt://127.0.0.1:{unused_tcp_port}"
-    publisher = MqttPublisher(url=url, topic="emotions", bus=bus, metrics=metrics, mailbox_size=16)
+    feeds = FeedsConfig(mqtt_url=f"mqtt://127.0.0.1:{unused_tcp_port}", mailbox_size=16)
+    publisher = MqttPublisher(feeds, bus=bus, metrics=metrics)
     loop = current_loop()
     async with publisher:
         bus.publish(make_opened())
@@ -333,21 +336,16 @@ def test_a_url_without_a_broker_is_refused(url: str):
 )
 def test_a_topic_that_cannot_be_published_to_is_refused(topic: str):
     with pytest.raises(ConfigError, match=r"feeds\.mqtt_topic"):
-        MqttPublisher(
-            url="mqtt://broker", topic=topic, bus=Bus(), metrics=Metrics(), mailbox_size=16
-        )
+        feeds = FeedsConfig(mqtt_url="mqtt://broker", mqtt_topic=topic)
+        MqttPublisher(feeds, bus=Bus(), metrics=Metrics())
 
 
 def test_teams_are_parted_in_what_home_assistant_is_told_or_it_is_told_nothing():
     with pytest.raises(ConfigError, match=r"feeds\.mqtt_discovery_prefix.*\{team\}"):
-        MqttPublisher(
-            url="mqtt://broker",
-            topic="emotions/{team}",
-            bus=Bus(),
-            metrics=Metrics(),
-            mailbox_size=16,
-            discovery_streams=1,
+        feeds = FeedsConfig(
+            mqtt_url="mqtt://broker", mqtt_topic="emotions/{team}", mqtt_discovery_streams=1
         )
+        MqttPublisher(feeds, bus=Bus(), metrics=Metrics())
 
 
 def test_a_sensor_of_home_assistant_is_unknown_before_it_is_unclear():

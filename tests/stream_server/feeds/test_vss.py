@@ -15,6 +15,7 @@ import yaml
 
 from ser_engine.errors import ConfigError
 from stream_server.bus import Bus
+from stream_server.config import FeedsConfig
 from stream_server.feeds import vss
 from stream_server.feeds.vss import DriverSignals, VssPublisher, publish_request
 from stream_server.metrics import Metrics
@@ -132,16 +133,10 @@ class Databroker:
 @asynccontextmanager
 async def publishing(port: int) -> AsyncIterator[Bus]:
     bus = Bus()
-    publisher = VssPublisher(
-        url=f"grpc://127.0.0.1:{port}",
-        token="ey.jwt",
-        prefix=PREFIX,
-        role="driver",
-        bus=bus,
-        metrics=Metrics(),
-        mailbox_size=64,
-        rng=random.Random(0),
+    feeds = FeedsConfig(
+        vss_url=f"grpc://127.0.0.1:{port}", vss_token="ey.jwt", vss_prefix=PREFIX, mailbox_size=64
     )
+    publisher = VssPublisher(feeds, bus=bus, metrics=Metrics(), rng=random.Random(0))
     async with publisher:
         yield bus
 
@@ -224,12 +219,4 @@ def test_the_overlay_has_what_is_published_in_both_its_forms():
 @pytest.mark.needs("grpc")
 def test_a_url_of_another_kind_is_refused():
     with pytest.raises(ConfigError, match="grpc://HOST:PORT"):
-        VssPublisher(
-            url="http://broker",
-            token="",
-            prefix=PREFIX,
-            role="driver",
-            bus=Bus(),
-            metrics=Metrics(),
-            mailbox_size=1,
-        )
+        VssPublisher(FeedsConfig(vss_url="grpc://"), bus=Bus(), metrics=Metrics())
