@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import stat
@@ -83,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     _make_output_safe()
     _make_home()
+    # With PyTorch the collector's pass at the end of a process takes longer than many a command.
+    atexit.register(gc.freeze)
     try:
         app(
             args=_settings_first(sys.argv[1:] if arguments is None else arguments),

@@ -55,7 +55,7 @@ scripts.reference_pages`.)
 
 _HOLES = {
     "result.state": ("raised", "cleared"),
-    "listener.name": ("audiosocket", "siprec", "rtp"),
+    "listener.name": ("audiosocket", "siprec", "rtp", "amazon_connect"),
     "self._setting": ("notify", "webhook"),
 }
 """What stands in the place of an expression in the name of an event."""
@@ -82,6 +82,10 @@ EVENTS = {
     "analysis_failed": "an error in the program ended the analysis of a file; with a traceback",
     "analysis_given_up": "after a start: a file is lost, or has ended the server before",
     "analysis_not_ended": "an error in the program; the queue continues; with a traceback",
+    "amazon_connect_listening": "the port for contacts of Amazon Connect is open",
+    "amazon_connect_not_listening": "the port could not be opened; the server does not start",
+    "amazon_connect_ended": "a contact of Amazon Connect was ended with an error",
+    "amazon_connect_failed": "an error in the program ended a contact; with a traceback",
     "analysis_not_stored": "the database refused the outcome of an analysis",
     "analysis_without_room": "the disk is full, so a result could not be written; free space",
     "api_failed": "the database answered a request with an error",

@@ -124,6 +124,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "aiomqtt": _package("aiomqtt", "mqtt"),
     "apprise": _package("apprise", "notify"),
     "av": _package("av", "media"),
+    "boto3": _package("boto3", "amazon-connect"),
     "pylibsrtp": _package("pylibsrtp", "srtp"),
     "grpc": _package("grpc", "vss"),
     "scipy": _package("scipy", "train"),

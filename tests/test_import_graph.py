@@ -23,6 +23,7 @@ MAY_IMPORT = {
     # Shells of a platform: ports of its own, and a route that logs.
     "stream_server.platforms.asterisk.call": ("ser_engine.schema", "stream_server"),
     "stream_server.platforms.asterisk.server": ("ser_engine.schema", "stream_server"),
+    "stream_server.platforms.amazon_connect.server": ("ser_engine.schema", "stream_server"),
     "stream_server.platforms.rtp.server": ("stream_server",),
     "stream_server.platforms.siprec.call": ("ser_engine.schema", "stream_server"),
     "stream_server.platforms.siprec.server": ("stream_server",),
@@ -91,6 +92,7 @@ WITHOUT = {
 """What importing a module must not bring along, by whatever way."""
 
 SHELLS = (
+    "stream_server.platforms.amazon_connect.server",
     "stream_server.platforms.asterisk.call",
     "stream_server.platforms.asterisk.server",
     "stream_server.platforms.audiohook.route",

@@ -33,12 +33,13 @@ class AudioDecoder:
 
     Args:
         audio_format: of the stream; its ``codec`` is not "".
+        stream_id: for the log.
 
     Raises:
         ProtocolError: BAD_FORMAT: this server has nothing to decode with.
     """
 
-    def __init__(self, audio_format: AudioFormat) -> None:
+    def __init__(self, audio_format: AudioFormat, stream_id: str = "") -> None:
         if find_spec("av") is None:
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT,
@@ -48,6 +49,7 @@ class AudioDecoder:
             )
         self.received_bytes = 0
         self._format = audio_format
+        self._stream_id = stream_id
         self._head: bytes | None = b""  # until the stream has begun as it was told
         self._held: list[bytes] = []  # messages, until it is known how they are read
         self._codec: Codec | None = None
@@ -169,7 +171,8 @@ class AudioDecoder:
                     self._unanswered -= 1
                 case b"F":
                     words = payload.decode("utf-8", "replace")
-                    _log.info("decoder_failed", codec=self._format.codec, ffmpeg=words)
+                    codec, stream_id = self._format.codec, self._stream_id
+                    _log.info("decoder_failed", stream_id=stream_id, codec=codec, ffmpeg=words)
                 case b"X":
                     raise self._failed(payload.decode("utf-8", "replace"))
                 case b"L":

@@ -28,14 +28,15 @@ class TrackDecoders:
 
     Args:
         audio_format: of the stream; it is ``per_track``.
+        stream_id: for the log.
 
     Raises:
         ProtocolError: BAD_FORMAT: this server has nothing to decode with.
     """
 
-    def __init__(self, audio_format: AudioFormat) -> None:
+    def __init__(self, audio_format: AudioFormat, stream_id: str = "") -> None:
         self.received_bytes = 0
-        self._tracks = [_Track(audio_format) for _ in range(audio_format.num_channels)]
+        self._tracks = [_Track(audio_format, stream_id) for _ in range(audio_format.num_channels)]
 
     async def decode(self, audio: CodedAudio, wanted: Collection[int]) -> AsyncIterator[AudioData]:
         """Yield the samples of what has its place; channels that are not ``wanted`` are silent.
@@ -69,9 +70,10 @@ class TrackDecoders:
 class _Track:
     """The packets of one channel, and their decoder."""
 
-    def __init__(self, audio_format: AudioFormat) -> None:
+    def __init__(self, audio_format: AudioFormat, stream_id: str) -> None:
         rate_hz = audio_format.sample_rate_hz
-        self.decoder = AudioDecoder(AudioFormat("pcm_s16le", rate_hz, 1, audio_format.codec))
+        one = AudioFormat("pcm_s16le", rate_hz, 1, audio_format.codec)
+        self.decoder = AudioDecoder(one, stream_id)
         self._max_held = _MAX_HELD_S * rate_hz
         self._held: dict[int, CodedPacket] = {}  # by their first number, as they came
         self._num_held = 0

@@ -38,6 +38,7 @@ NAMES = (
     "bandwidth",
     "audiocodes",
     "audiohook",
+    "amazon_connect",
     "asterisk",
     "siprec",
     "rtp",

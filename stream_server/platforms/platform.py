@@ -17,6 +17,7 @@ from stream_server.wire.dialect import Dialect
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
 if TYPE_CHECKING:
+    from stream_server.access.tls import Tls
     from stream_server.config import ServerConfig
     from stream_server.streams.handshakes import Descriptors
     from stream_server.streams.registry import StreamRegistry
@@ -95,13 +96,16 @@ class ListenerContext:
     Attributes:
         on_refused: called with the listener's name and the error of every refused connection.
         descriptors: of the process: what connections must leave.
+        tls: of the port for audio; None: it has none.
     """
 
     registry: StreamRegistry
+    access: Access
     config: ServerConfig
     is_ready: Callable[[], bool]
     on_refused: Callable[[str, ProtocolError], None]
     descriptors: Descriptors
+    tls: Tls | None = None
 
 
 class Listener(Protocol):

@@ -267,6 +267,8 @@ class DatabaseFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._identity = _identity(path)
+        self._log = path.with_name(f"{path.name}-wal")
+        self._has_seen_log = self._has_lost_log = False
 
     def problem(self) -> str | None:
         """Return what happened to the file; None: nothing. Not while a checkpoint is written."""
@@ -291,6 +293,16 @@ class DatabaseFile:
             return (
                 f"the file '{self._path}' was overwritten or cut under the server; put a copy in"
                 " its place and restart the server"
+            )
+        # It is there as long as a connection is. One that somebody else has made since is not the
+        # one that is written.
+        has_log = self._log.exists()
+        self._has_lost_log = self._has_lost_log or (self._has_seen_log and not has_log)
+        self._has_seen_log = self._has_seen_log or has_log
+        if self._has_lost_log:
+            return (
+                f"the file '{self._log}' was deleted under the server: what is written now is lost"
+                " unless the server is stopped in order; restart it"
             )
         return None
 

@@ -145,10 +145,12 @@ class LocalIngest:
         )
         listener_context = ListenerContext(
             registry=self.registry,
+            access=context.access,
             config=config,
             is_ready=lambda: engines.is_ready,
             on_refused=refused,
             descriptors=context.descriptors,
+            tls=context.tls,
         )
         self._listeners = (
             make_listeners(config.telephony, listener_context) if has_listeners else []

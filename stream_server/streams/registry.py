@@ -91,7 +91,8 @@ class StreamFactory:
         try:
             decoder: AudioDecoder | TrackDecoders | None = None
             if spec.format.codec:
-                decoder = (TrackDecoders if spec.format.per_track else AudioDecoder)(spec.format)
+                make_decoder = TrackDecoders if spec.format.per_track else AudioDecoder
+                decoder = make_decoder(spec.format, stream_id)
             if self._recordings is not None:
                 recording = self._recordings.record(stream_id)
             engine = lease.engine

@@ -7,6 +7,8 @@ for WebM, ISO/IEC 14496-12 for MP4, ISO/IEC 11172-3 for MP3, ISO/IEC 13818-7 for
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.codecs import CODECS
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -23,15 +25,27 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b".snd", "AU"),
     (0, b"caff", "CAF"),
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA"),
+    (0, b"riff\x2e\x91\xcf\x11", "Wave64"),
+    (0, b"FLV\x01", "FLV"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"TTA1", "True Audio"),
+    (0, b".RMF", "RealMedia"),
+    (0, b"NIST_1A\n", "NIST SPHERE"),
+    (0, b"Creative Voice File", "VOC"),
 )
 _RIFF_KINDS = {b"WAVE": "WAV", b"AVI ": "AVI", b"AIFF": "AIFF", b"AIFC": "AIFF"}
 _RIFF_BYTES = 12
 _AAC_HEAD_BYTES = 7
 
-# Bits a second by index, in thousands: MPEG-1 and MPEG-2 layer III (ISO/IEC 11172-3, 2.4.2.3).
-_MP3_KBPS = (
+_TS_PACKET_BYTES = 188
+_TS_PACKETS = 4
+
+# Bits a second by index, in thousands (ISO/IEC 11172-3, 2.4.2.3): layer III of MPEG-1, layers II
+# and III of MPEG-2, layer II of MPEG-1.
+_MPEG_KBPS = (
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
 )
 _MP3_RATES_HZ = {
     3: (44_100, 48_000, 32_000),
@@ -48,7 +62,7 @@ def container_of(head: bytes) -> str | None:
     for at, signature, name in _SIGNATURES:
         if head[at : at + len(signature)] == signature:
             return name
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM") and len(head) >= _RIFF_BYTES:
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM") and len(head) >= _RIFF_BYTES:
         return _RIFF_KINDS.get(head[8:_RIFF_BYTES])
     # An ID3v2 tag: a version below 16, a size of bytes below 128 (id3.org, ID3v2.4, section 3.1).
     if head[:3] == b"ID3" and len(head) >= 10 and head[3] < 16 and max(head[6:10]) < 128:
@@ -61,10 +75,12 @@ def container_of(head: bytes) -> str | None:
         is_in_head = len(head) < HEAD_BYTES and _tag_bytes(head) + 2 * _AAC_HEAD_BYTES < HEAD_BYTES
         return None if may_be_aac and is_in_head else "MP3"
     # Twelve bits mark a frame, which samples may hold by chance: a second frame must follow.
-    for length_of, name in ((_mp3_frame_bytes, "MP3"), (_aac_frame_bytes, "AAC")):
+    for length_of, name in _FRAMES:
         length = length_of(head)
         if length and length_of(head[length:]):
             return name
+    if _is_transport_stream(head):
+        return "MPEG-TS"
     return "text in Base64" if _is_base64(head) else None
 
 
@@ -159,14 +175,26 @@ def _tag_bytes(head: bytes) -> int:
 
 def _mp3_frame_bytes(data: bytes) -> int:
     """Return the length of the layer III frame that ``data`` begins with; 0: there is none."""
-    if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE6 != 0xE2:
+    return _mpeg_frame_bytes(data, layer=3)
+
+
+def _mp2_frame_bytes(data: bytes) -> int:
+    """Return the same of layer II."""
+    return _mpeg_frame_bytes(data, layer=2)
+
+
+def _mpeg_frame_bytes(data: bytes, layer: int) -> int:
+    # Eleven bits mark a frame; those of the layer count down.
+    if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE6 != 0xE0 | 4 - layer << 1:
         return 0
     version, kbps, rate = data[1] >> 3 & 3, data[2] >> 4, data[2] >> 2 & 3
     if version not in _MP3_RATES_HZ or not 0 < kbps < 15 or rate == 3:
         return 0
     is_first = version == 3
-    bits = _MP3_KBPS[not is_first][kbps] * 1000
-    return (144 if is_first else 72) * bits // _MP3_RATES_HZ[version][rate] + (data[2] >> 1 & 1)
+    bits = _MPEG_KBPS[1 if not is_first else 0 if layer == 3 else 2][kbps] * 1000
+    # Frames of layer III of MPEG-2 have half of the samples.
+    bytes_per_bit_rate = 72 if layer == 3 and not is_first else 144
+    return bytes_per_bit_rate * bits // _MP3_RATES_HZ[version][rate] + (data[2] >> 1 & 1)
 
 
 def _aac_frame_bytes(data: bytes) -> int:
@@ -180,6 +208,21 @@ def _aac_frame_bytes(data: bytes) -> int:
         return 0
     length = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
     return length if length > 7 else 0
+
+
+_FRAMES: tuple[tuple[Callable[[bytes], int], str], ...] = (
+    (_mp3_frame_bytes, "MP3"),
+    (_mp2_frame_bytes, "MP2"),
+    (_aac_frame_bytes, "AAC"),
+)
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Packets begin with 0x47, and say that they hold something (ISO/IEC 13818-1, 2.4.3.2)."""
+    starts = range(0, _TS_PACKETS * _TS_PACKET_BYTES, _TS_PACKET_BYTES)
+    return len(head) >= starts.stop and all(
+        head[at] == 0x47 and head[at + 3] & 0x30 != 0 for at in starts
+    )
 
 
 def _is_base64(head: bytes) -> bool:

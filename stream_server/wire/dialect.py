@@ -6,6 +6,7 @@ surprise is a :class:`ProtocolError`, and counting the messages that could not b
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -60,15 +61,18 @@ def text_of_control(message: str | bytes) -> str | bytes:
     Some clients send all their messages as binary ones, and JSON taken for audio would be noise,
     and shift what follows by the rest of a sample.
     """
+    if isinstance(message, str) or len(message) > _MAX_CONTROL_BYTES:
+        return message
     # PCM may begin with "{", but not be an object with one of these names.
-    if isinstance(message, str) or message[:1] != b"{" or len(message) > _MAX_CONTROL_BYTES:
+    text = message.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
+    if text[:1] != b"{":
         return message
     try:
-        fields = _decoder.decode(message)
+        fields = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return message
     is_control = any(isinstance(fields.get(name), str) for name in ("type", "event"))
-    return message.decode() if is_control else message
+    return text.decode() if is_control else message
 
 
 def json_field(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:

@@ -17,7 +17,8 @@ MASK = "•••"
 
 # "max_tokens_..." would be no secret.
 _WORDS = (
-    r"secret|passw(?:or)?d|passphrase|pwd|token(?!s(?![A-Za-z]))|api[-_]?key|credential|signature"
+    r"secret|passw(?:or)?[dt]|passphrase|pwd|token(?!s(?![A-Za-z]))|credential|signature|assertion"
+    r"|(?:api|access|account|private|shared)(?:[-_]|%5f)?key"
 )
 _SECRET = re.compile(_WORDS, re.IGNORECASE)
 _SECRETS_BY_NAME = ("tokens", "keys")
@@ -29,18 +30,31 @@ _LIMITS = ("max_", "min_")
 # Up to the last "@": passwords hold "@" and "/", though URLs should have them percent-encoded.
 _URL_IN_TEXT = re.compile(r"(?<=://)([^\s/@:?#'\"]*):\S+@")
 _URL = re.compile(r"(?<=://)([^\s/@:?#]*):.+@", re.DOTALL)
+# A name alone is a token, but that of a user of a database or a broker.
+_TOKEN_OF_URL = re.compile(r"\b(?!postgres|mysql|mqtt)([a-z][a-z0-9+.-]*://)[^\s/@:?#'\"]+@", re.I)
+_IN_QUERY = re.compile(r"([?&](?:sig|key|code|auth|jwt)=)[^\s&;'\"]+", re.IGNORECASE)
+_JWT = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
+_PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)", re.DOTALL)
+_OPTION = re.compile(
+    rf"(--[\w.-]*(?:{_WORDS})[\w-]*(?:\s+|['\"],\s*))"
+    # Nor is an error's "--token is …".
+    r"(?!-|(?:is|are|was|has|and|or|may|must|cannot|needs)\b)('[^']*'?|\"[^\"]*\"?|[^\s,;'\"]+)",
+    re.IGNORECASE,
+)
 _ASSIGNMENT = re.compile(
-    rf"((?:[\w.-]*(?:{_WORDS}|\btokens|\bkeys)[\w.-]*)['\"]?\s*(?:=|:(?!//))\s*)"
+    rf"((?:[\w.-]*(?:{_WORDS}|\btokens|\bkeys)[\w.-]*)['\"]?\s*(?:=>?|%3d|:(?!//))\s*)"
     # An error's "NAME: got …" is no value.
-    r"(?!(?:got|expected|there|cannot)\b)(\{[^}]*\}?|\[[^\]]*\]?|'[^']*'?|\"[^\"]*\"?|[^\s&,;'\"]+)",
+    r"(?!(?:got|expected|there|cannot)\b)(\{[^}]*\}?|\[[^\]]*\]?"
+    r"|'(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?|[^\s&,;'\"]+)",
     re.IGNORECASE,
 )
 _QUERY = re.compile(rf"([?&;][^=&;]*(?:{_WORDS})[^=&;]*=)[^&;]*", re.IGNORECASE | re.DOTALL)
 _HEADER = re.compile(
-    r"((?:authorization|cookie|x-api-key|dg-api-key)['\"]?\s*[:=,]\s*)[^\r\n]+", re.IGNORECASE
+    r"((?:authorization|cookie|x-api-key|dg-api-key|sec-websocket-protocol)['\"]?\s*[:=,]\s*)[^\r\n]+",
+    re.IGNORECASE,
 )
 _SCHEME = re.compile(
-    r"\b(bearer|basic|token|digest)(\s+)(?=\S*[\d\\=_-])[^\s'\"]{6,}", re.IGNORECASE
+    r"\b(bearer|basic|token|digest)(['\"]?,?\s+['\"]?)(?=\S*[\d\\=_-])[^\s'\"]{6,}", re.IGNORECASE
 )
 
 
@@ -79,14 +93,18 @@ def masked(value: Any, name: str = "") -> Any:
 
 def masked_text(text: str) -> str:
     """Return a text without the secrets of URLs, headers and assignments in it."""
+    text = _PRIVATE_KEY.sub(rf"\g<1>{MASK}", text)
     text = _URL_IN_TEXT.sub(rf"\g<1>:{MASK}@", text)
+    text = _TOKEN_OF_URL.sub(rf"\g<1>{MASK}@", text)
+    text = _IN_QUERY.sub(rf"\g<1>{MASK}", _JWT.sub(MASK, text))
+    text = _OPTION.sub(_masked_assignment, text)
     text = _HEADER.sub(rf"\g<1>{MASK}", text)
     text = _SCHEME.sub(rf"\g<1>\g<2>{MASK}", text)
     return _ASSIGNMENT.sub(_masked_assignment, text)
 
 
 def _masked_assignment(found: re.Match[str]) -> str:
-    name = re.split(r"['\"\s=:]", found[1])[0].rpartition(".")[2]
+    name = re.split(r"['\"\s=:,%]", found[1].lstrip("-"))[0].rpartition(".")[2]
     return found[0] if name.startswith(_LIMITS) else f"{found[1]}{MASK}"
 
 

@@ -35,6 +35,7 @@ class AsteriskLab:
         self.server = AudioSocketServer(
             ListenerContext(
                 registry=lab.registry,
+                access=lab.access,
                 config=lab.config,
                 is_ready=lambda: lab.engine.is_ready,
                 on_refused=lab.refuse,

@@ -222,6 +222,7 @@ class SiprecLab:
         self.server = SiprecServer(
             ListenerContext(
                 registry=lab.registry,
+                access=lab.access,
                 config=lab.config,
                 is_ready=lambda: lab.engine.is_ready,
                 on_refused=lab.refuse,

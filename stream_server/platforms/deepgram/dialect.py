@@ -3,8 +3,9 @@
 A client's audio begins with the query, or with a header where the query names no encoding. Clients
 send at once, without waiting for an answer to the beginning of a stream, so there is none.
 
-The header may come in pieces. That of WAV is read and taken off here; what has another one is
-passed on whole, to be decoded. Source of WAV's extensible form: Microsoft, "Multiple Channel Audio
+The header may come in pieces. That of WAV is read, and taken off here where samples follow; what
+has another one is passed on whole, to be decoded, and so is WAV with other audio (ADPCM, GSM, 24
+bits). Source of WAV's extensible form: Microsoft, "Multiple Channel Audio
 Data and WAVE Files".
 """
 
@@ -26,6 +27,7 @@ from stream_server.platforms.deepgram.messages import (
 )
 from stream_server.platforms.deepgram.query import ListenQuery
 from stream_server.platforms.deepgram.results import ListenResults, model_info_of, model_uuid_of
+from stream_server.wire.audio_format import SAMPLE_RATES_HZ
 from stream_server.wire.codecs import CODECS
 from stream_server.wire.containers import HEAD_BYTES, channels_of, container_of
 from stream_server.wire.dialect import AudioData, Inbound, Say, text_of_control
@@ -63,7 +65,7 @@ class WavHeader:
     """The fields of a header, unchecked.
 
     Attributes:
-        encoding: as the native protocol calls it.
+        encoding: as the native protocol calls it; "wav": FFmpeg has to read it.
         size_bytes: where the audio begins.
         data_bytes: length of the audio; None if it is not known.
     """
@@ -116,13 +118,7 @@ def _format(chunk: bytes) -> tuple[str, int, int]:
     if tag == _EXTENSIBLE and len(chunk) >= _EXTENSIBLE_BYTES:
         # The sub-format is a GUID whose first two bytes are the tag.
         tag = int.from_bytes(chunk[24:26], "little")
-    encoding = _ENCODINGS.get((tag, bits))
-    if encoding is None:
-        raise _bad(
-            f"WAV format {tag} with {bits} bits",
-            "16-bit PCM, 32-bit float, mu-law or A-law",
-        )
-    return encoding, rate_hz, num_channels
+    return _ENCODINGS.get((tag, bits), "wav"), rate_hz, num_channels
 
 
 def _too_long() -> ProtocolError:
@@ -234,6 +230,11 @@ class DeepgramDialect:
         header = read_wav_header(self._header)
         if header is None:
             return []
+        if header.encoding == "wav":
+            rate_hz = header.sample_rate_hz if header.sample_rate_hz in SAMPLE_RATES_HZ else None
+            self.start = self._spec(("wav", rate_hz, header.num_channels))
+            data, self._header = self._header, b""
+            return [self.start, AudioData(data)]
         self.start = self._spec((header.encoding, header.sample_rate_hz, header.num_channels))
         self._left_bytes = header.data_bytes
         rest, self._header = self._header[header.size_bytes :], b""

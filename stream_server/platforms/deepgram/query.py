@@ -23,8 +23,9 @@ _ENCODINGS = {
     "amr-nb": "amr-nb",
     "amr-wb": "amr-wb",
     "g729": "g729",
+    "speex": "ogg",
 }
-"""Deepgram's names for what is understood here; ``speex`` is not."""
+"""Deepgram's names for what is understood here; Speex comes in Ogg."""
 
 PARAMETERS = (
     "callback",

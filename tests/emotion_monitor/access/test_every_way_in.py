@@ -263,9 +263,9 @@ AUDIO_WAYS = {
 }
 """Paths for audio. Each takes ``ingest``."""
 
-LISTENERS = {"asterisk", "siprec", "rtp"}
+LISTENERS = {"asterisk", "siprec", "rtp", "amazon_connect"}
 """Platforms with a port of their own, without paths: AudioSocket, SIPREC and RTP have a list of
-addresses, and a team by setting."""
+addresses, and a team by setting. Amazon Connect's takes a token: its own test sends them."""
 
 READERS = {
     "store": "its rows have the team; the routes ask",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks.null_engine import NullEngine
 from ser_engine.config import BatchingConfig, EngineConfig, ModelConfig
+from ser_engine.core.batcher import Batcher
 from ser_engine.errors import CheckpointError, EngineDeadError, RuntimeUnavailableError, WindowError
 from ser_engine.models.compact import COMPACT
 from ser_engine.types import Window
@@ -48,6 +50,18 @@ async def test_a_lost_engine_is_made_again_with_the_same_model() -> None:
     assert not engine.is_alive
     with pytest.raises(EngineDeadError):
         await engine.score(a_window())
+
+
+def test_the_garbage_collector_leaves_out_what_is_imported_and_no_engine() -> None:
+    def open_one() -> Batcher:
+        return local_engine(EngineConfig(), load=lambda _: NullEngine, make_worker=InlineWorker)
+
+    first = open_one()
+    frozen = gc.get_freeze_count()
+    assert frozen > 100_000
+    open_one()
+    assert gc.get_freeze_count() <= frozen, "with the second engine the first would never be freed"
+    assert first is not None
 
 
 async def test_it_is_warmed_up_before_it_is_used_and_told_of_streams_that_ended() -> None:

@@ -48,7 +48,11 @@ def overwrite(path: Path) -> None:
         file.write(b"something else, of some other program" * 100)
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, replace, cut, overwrite])
+def delete_log(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, replace, cut, overwrite, delete_log])
 async def test_a_database_that_was_harmed_is_noticed(path: Path, harm: Callable[[Path], None]):
     store = await open_store(path)
     harm(path)

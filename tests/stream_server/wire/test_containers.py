@@ -49,7 +49,13 @@ def written(kind: str, subtype: str) -> bytes:
         (encoded("mp4", "aac"), "MP4"),
         (encoded("adts", "aac"), "AAC"),
         (encoded("mp3", "libmp3lame"), "MP3"),
+        (encoded("mp2", "mp2"), "MP2"),
+        (encoded("mpegts", "mp2"), "MPEG-TS"),
+        (encoded("flv", "aac"), "FLV"),
         (written("WAV", "PCM_16"), "WAV"),
+        (written("W64", "PCM_16"), "Wave64"),
+        (written("NIST", "PCM_16"), "NIST SPHERE"),
+        (written("VOC", "PCM_16"), "VOC"),
         (written("RF64", "PCM_16"), "WAV"),
         (written("FLAC", "PCM_16"), "FLAC"),
         (written("OGG", "VORBIS"), "Ogg"),
@@ -86,7 +92,9 @@ def test_a_tag_says_nothing_of_what_follows_it(container: str, codec: str):
     assert container_of(b"ID3\4\0\0\0\1\0\x3f") == "MP3"
 
 
-@pytest.mark.parametrize("data", [PCM, SPEECH.tobytes(), bytes(8000), b"\xff" * 8000, b"A" * 8000])
+@pytest.mark.parametrize(
+    "data", [PCM, SPEECH.tobytes(), bytes(8000), b"\xff" * 8000, b"A" * 8000, b"G" * 8000]
+)
 def test_samples_are_samples(data: bytes):
     first = FirstBytes(FORMAT)
     for start in range(0, len(data), 320):

@@ -192,14 +192,15 @@ def test_what_begins_with_another_header_is_decoded(name: str, channels: int):
         ("encoding=ogg-opus", "ogg", 16_000),
         ("encoding=amr-nb&sample_rate=8000", "amr-nb", 8000),
         ("encoding=g729", "g729", 8000),
+        ("encoding=speex&sample_rate=16000", "ogg", 16_000),
     ],
 )
 def test_deepgrams_codecs(query: str, codec: str, rate_hz: int):
     start = dialect(query).start
     assert start is not None
     assert (start.format.codec, start.format.sample_rate_hz) == (codec, rate_hz)
-    with pytest.raises(ProtocolError, match="'speex', expected linear16"):
-        dialect("encoding=speex&sample_rate=16000")
+    with pytest.raises(ProtocolError, match="'silk', expected linear16"):
+        dialect("encoding=silk&sample_rate=16000")
 
 
 def test_a_wav_header_that_does_not_fit():

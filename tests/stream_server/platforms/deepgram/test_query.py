@@ -92,7 +92,7 @@ def test_without_an_encoding_the_header_says_what_it_is():
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("encoding=speex&sample_rate=48000", "got encoding 'speex', expected linear16"),
+        ("encoding=silk&sample_rate=48000", "got encoding 'silk', expected linear16"),
         ("encoding=linear16", "without sample_rate"),
         ("encoding=linear16&sample_rate=fast", "expected a whole number"),
         ("encoding=linear16&sample_rate=100", "8000 to 48000"),

@@ -57,6 +57,7 @@ class RtpLab:
         self.server = RtpServer(
             ListenerContext(
                 registry=lab.registry,
+                access=lab.access,
                 config=lab.config,
                 is_ready=lambda: lab.engine.is_ready,
                 on_refused=lab.refuse,
