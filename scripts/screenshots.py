@@ -44,6 +44,7 @@ SHEET_PAGES = (
     *("/history", "/analyse", "/microphone", "/oversight"),
 )
 SHEET_WIDTH_PX = 1920
+_EXACT_COLOURS = 144
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ async def pages(
 
 
 def contact_sheet(paths: Sequence[Path], out: Path) -> None:
-    """Put pictures side by side in one file, small and with few colours."""
+    """Put pictures side by side in one file."""
     from PIL import Image
 
     columns = len(SHEET_PAGES) // 2
@@ -162,7 +163,7 @@ def contact_sheet(paths: Sequence[Path], out: Path) -> None:
             )
         small = top.resize((width - 4, round(top.height * (width - 4) / top.width)))
         sheet.paste(small, (number % columns * width + 2, number // columns * height + 2))
-    sheet.quantize(96).save(out, optimize=True)
+    sheet.save(out)
 
 
 async def settled(page: Page) -> None:
@@ -303,13 +304,29 @@ def write_call(path: Path) -> Path:
 
 
 def shrink(out: Path) -> None:
-    """Make the files smaller: 256 colours are enough for pages."""
+    """Make the files smaller: 256 colours are enough for pages.
+
+    Areas keep their exact colours, the edges of letters and lines get near ones. Palettes that are
+    made of all pixels alike turn happy orange, or tint the background.
+    """
     from PIL import Image
 
     for path in out.glob("*.png"):
         with Image.open(path) as file:
             picture = file.convert("RGB")
-        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        colours, places, counts = np.unique(
+            np.asarray(picture).reshape(-1, 3), axis=0, return_inverse=True, return_counts=True
+        )
+        areas = colours[np.argsort(-counts)[:_EXACT_COLOURS]]
+        edges = picture.quantize(256 - len(areas), Image.Quantize.MAXCOVERAGE).getpalette() or []
+        palette = np.concatenate([areas, np.array(edges, np.uint8).reshape(-1, 3)])[:256]
+        # Pillow finds the nearest colour to 6 bits only, and white would not stay white.
+        nearest = [np.abs(palette.astype(int) - colour).sum(axis=1).argmin() for colour in colours]
+        small = Image.fromarray(
+            np.array(nearest, np.uint8)[places].reshape(picture.height, picture.width), "P"
+        )
+        small.putpalette(palette.reshape(-1).tolist())
+        small.save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -343,9 +343,12 @@ class _Page:
         columns = ("rule", "who", "raised", "ended", "seen", "note")
         heads = self._heads(*(f"report.alert.{name}" for name in columns))
         rows = "".join(map(self._alert, self._report.alerts))
+        title = self._t("report.alerts")
         return self._section(
             "report.alerts",
-            f'<table class="alerts"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>',
+            f'<div class="scroll" role="group" tabindex="0" aria-label="{title}">'
+            f'<table class="alerts"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+            "</div>",
         )
 
     def _alert(self, alert: AlertRecord) -> str:

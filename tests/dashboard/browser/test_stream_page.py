@@ -45,6 +45,23 @@ async def _download(page: Page, kind: str, folder: Path) -> Path:
     return path
 
 
+async def _note_calls(page: Page) -> None:
+    """Keep notifications and tones in ``calls``."""
+    await page.add_init_script("""
+      window.calls = [];
+      window.Notification = class {
+        static permission = "granted";
+        static async requestPermission() { calls.push("asked"); return "granted"; }
+        constructor(title, { body }) { calls.push(`${title}: ${body}`); }
+      };
+      const start = OscillatorNode.prototype.start;
+      OscillatorNode.prototype.start = function (...when) {
+        calls.push(`${this.frequency.value} Hz`);
+        start.apply(this, when);
+      };
+    """)
+
+
 async def test_a_timeline_is_seen_moved_and_taken_along(
     open_page: OpenPage, call: str, tmp_path: Path
 ):
@@ -120,7 +137,11 @@ async def test_an_alert_is_on_every_page_while_it_is_raised(
     async with connect(url, compression=None) as socket:
         stream_id = json.loads(await socket.recv())["stream_id"]
         page = await open_page(f"/streams/{stream_id}")
-        wall = await open_page("/")
+        wall = await open_page("/alerts", before=_note_calls)
+        # Whoever asks for it is called, wherever they look.
+        await wall.get_by_label("Notify").select_option("critical")
+        assert await wall.evaluate("calls") == ["asked"]
+        await wall.get_by_role("link", name="Live").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Call 19")
         for start in range(0, len(audio), 32_000):
             await socket.send(audio[start : start + 32_000])
@@ -147,6 +168,9 @@ async def test_an_alert_is_on_every_page_while_it_is_raised(
         await expect(board.locator("header")).to_be_hidden()
         await board.keyboard.press("Escape")
         await expect(board.locator("header")).to_be_visible()
+        tones = ["880 Hz", "660 Hz"]
+        await wall.wait_for_function("calls.length > 3")
+        assert await wall.evaluate("calls") == ["asked", "somebody speaks: Call 19", *tones]
         # One number wherever alerts are counted, the title of the tab included.
         count = await wall.locator(".nav .count").inner_text()
         await expect(wall.locator(".summary .figure").nth(1)).to_contain_text(count)
