@@ -56,6 +56,7 @@ def rounded_all(posteriors: Iterable[float]) -> tuple[float, ...]:
 GapReason = Literal[
     "silence",
     "tone",
+    "music",
     "too_short",
     "overload",
     "error",
@@ -70,14 +71,13 @@ GapReason = Literal[
 """Why a span has no result.
 
 ``silence``: the detector heard no speech. ``tone``: it heard a tone of the telephone network
-(dial, ringing, busy, keys, fax), or a pause between such tones. ``too_short``: fewer than 400
-samples between two interruptions. ``overload``: windows were skipped until no window held the audio
-any more.
-``error``: the engine could not score the window. ``paused``, ``discarded``, ``lost``: the audio
-never came; the client or the network says which. ``no_consent``, ``no_notice``, ``halted``: it came
-and was neither scored nor recorded, because consent or notice is missing, or an overseer has halted
-all analysis. ``left_out``: somebody speaks who is not analysed, in a channel whose speakers are
-told apart.
+(dial, ringing, busy, keys, fax), or a pause between such tones. ``music``: it heard no speech but
+music, for some seconds. ``too_short``: fewer than 400 samples between two interruptions.
+``overload``: windows were skipped until no window held the audio any more. ``error``: the engine
+could not score the window. ``paused``, ``discarded``, ``lost``: the audio never came; the client or
+the network says which. ``no_consent``, ``no_notice``, ``halted``: it came and was neither scored
+nor recorded, because consent or notice is missing, or an overseer has halted all analysis.
+``left_out``: somebody speaks who is not analysed, in a channel whose speakers are told apart.
 """
 
 FileWarningCode = Literal[

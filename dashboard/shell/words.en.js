@@ -61,6 +61,7 @@ export default {
   "notice.compact": "Built-in compact model in use: trained on acted speech, less accurate than emotion2vec+, non-commercial licence (CC BY-NC-SA 4.0).",
   "gap.silence": "Silence",
   "gap.tone": "Telephone tone",
+  "gap.music": "Music",
   "gap.too_short": "Too short",
   "gap.overload": "Server overloaded",
   "gap.error": "Error",

@@ -61,6 +61,7 @@ export default {
   "notice.compact": "正在使用内置的 compact 模型：以表演语音训练，弱于 emotion2vec+，许可为非商业用途（CC BY-NC-SA 4.0）。",
   "gap.silence": "静音",
   "gap.tone": "电话提示音",
+  "gap.music": "音乐",
   "gap.too_short": "过短",
   "gap.overload": "服务器过载",
   "gap.error": "出错",

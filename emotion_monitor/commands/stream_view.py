@@ -185,6 +185,7 @@ _TOO_LOUD_DBFS = -3.0
 _GAP_CELLS = {
     "silence": "·",
     "tone": "~",
+    "music": "♪",
     "too_short": "·",
     "overload": "!",
     "error": "×",
@@ -192,7 +193,7 @@ _GAP_CELLS = {
     "discarded": "╌",
     "lost": "╌",
 }
-_QUIET_GAPS = ("silence", "tone", "too_short")
+_QUIET_GAPS = ("silence", "tone", "music", "too_short")
 """Ordinary pauses in speech: dimmed, and given no line of text. The other gaps mean a loss."""
 
 

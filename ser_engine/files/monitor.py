@@ -10,7 +10,7 @@ from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import FileWarningCode, Warning
 from ser_engine.timeline import SpeechDetector, make_detector
 from ser_engine.timeline.quality import QualityMonitor
-from ser_engine.timeline.slots import SPEECH, TONE, add_states
+from ser_engine.timeline.slots import MUSIC, SPEECH, TONE, add_states
 from ser_engine.timeline.speech import SlotCutter, sound_powers
 from ser_engine.types import FloatArray
 
@@ -28,8 +28,8 @@ class ChannelMonitor:
 
     Attributes:
         num_samples: taken so far.
-        states: of each complete slot of 320 samples, from the first one on: SILENCE, SPEECH or
-            TONE (:mod:`ser_engine.timeline.slots`).
+        states: of each complete slot of 320 samples, from the first one on: SILENCE, SPEECH,
+            TONE or MUSIC (:mod:`ser_engine.timeline.slots`).
         powers: of the slots that the last push completed.
     """
 
@@ -91,10 +91,14 @@ class ChannelMonitor:
             found["silent"] = Warning(code="silent", message=message, at_s=0.0)
         elif SPEECH not in self.states:
             # Tones are named: that a call was not answered is worth knowing.
-            tone_s = self.states.count(TONE) * HOP_SAMPLES / SAMPLE_RATE_HZ
-            tones = f", there are {tone_s:.1f} s of telephone tones" if tone_s else ""
+            heard = ", ".join(
+                f"{self.states.count(state) * HOP_SAMPLES / SAMPLE_RATE_HZ:.1f} s of {sound}"
+                for state, sound in ((TONE, "telephone tones"), (MUSIC, "music"))
+                if state in self.states
+            )
+            instead = f", there are {heard}" if heard else ""
             message = (
-                f"no speech was heard, expected some: nobody speaks{tones}; a result for other"
+                f"no speech was heard, expected some: nobody speaks{instead}; a result for other"
                 " sounds means nothing"
             )
             found["silent"] = Warning(code="silent", message=message, at_s=0.0)

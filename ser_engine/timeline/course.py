@@ -41,7 +41,7 @@ from ser_engine.schema import (
 QUARTERS = 4
 _SILENCE, _MISSING, _LEFT_OUT, _UNCLEAR = range(4)
 _FIRST_LABEL = 4
-_SILENT_REASONS = ("silence", "tone", "too_short")
+_SILENT_REASONS = ("silence", "tone", "music", "too_short")
 
 STATE_SPEECH_S = 30.0
 """Speech that a state is made of: with its pauses half a minute to a minute of a conversation."""

@@ -46,7 +46,8 @@ import numpy.typing as npt
 
 from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
-from ser_engine.timeline.slots import SILENCE, SPEECH, TONE
+from ser_engine.timeline.music import MusicFinder
+from ser_engine.timeline.slots import MUSIC, SILENCE, SPEECH, TONE
 from ser_engine.timeline.speech import NO_POWERS, Powers, SlotCutter, SpeechHold, sound_powers
 from ser_engine.timeline.tones import ToneFinder
 from ser_engine.types import FloatArray
@@ -59,7 +60,7 @@ _EXIT_BELOW_ENTRY = 0.15
 
 
 class SileroDetector:
-    """Silero's detector with a floor for the level, a hangover, and an ear for tones.
+    """Silero's detector with a floor for the level, a hangover, and an ear for tones and music.
 
     The floor is ``min_level_dbfs``, or less where the voice of the stream is quiet; see
     :class:`QuietFloor`. The weights are shared by all streams; the state of one is here.
@@ -71,6 +72,7 @@ class SileroDetector:
         self._hold = SpeechHold(config)
         self._floor = QuietFloor(config)
         self._tones = ToneFinder()
+        self._music = MusicFinder()
         self._cutter = SlotCutter()
         self.powers = NO_POWERS
         self.skip(0)
@@ -80,6 +82,7 @@ class SileroDetector:
         self._hold.reset()
         self._floor.reset()
         self._tones.reset()
+        self._music.reset()
         self._hidden, self._cell = (np.zeros(_UNITS, dtype=np.float32) for _ in range(2))
         # The context, and after it what there is of a chunk.
         self._chunk_rest: FloatArray = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
@@ -110,13 +113,19 @@ class SileroDetector:
         )
         loud = self._hold.loud(self.powers)
         states: list[int] = []
-        for is_voice, is_tone in zip(voices, self._tones.push(slots, loud, voices), strict=True):
+        tones = self._tones.push(slots, loud, voices)
+        for slot, is_loud, is_voice, is_tone in zip(slots, loud, voices, tones, strict=True):
             if is_tone:
                 # No hangover: a tone is no soft ending of a word.
                 self._hold.reset()
+            is_speech = not is_tone and self._hold.push(is_voice)
+            is_music = self._music.push(slot, is_loud=is_loud and not is_tone, is_speech=is_speech)
+            if is_tone:
                 states.append(TONE)
+            elif is_speech:
+                states.append(SPEECH)
             else:
-                states.append(SPEECH if self._hold.push(is_voice) else SILENCE)
+                states.append(MUSIC if is_music else SILENCE)
         return states
 
     def _hear(self, samples: FloatArray) -> list[bool]:

@@ -24,9 +24,9 @@ from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
 from ser_engine.schema import GapReason
 from ser_engine.types import Window, WindowResult
 
-SILENCE, SPEECH, LOST, TONE = 0, 1, 2, 3
+SILENCE, SPEECH, LOST, TONE, MUSIC = range(5)
 """State of a slot. LOST: its audio never came, and silence stands in its place. TONE: of the
-telephone network, or a pause between such tones."""
+telephone network, or a pause between such tones. MUSIC: a sound without speech that is music."""
 
 TONE_KNOWN_AFTER_SLOTS = 9
 """Length of a tone when a detector first calls a slot TONE: the slots before it belong to it too,
@@ -126,7 +126,7 @@ class Run:
         """Take the detector's states of the 320-sample slots that ``num_samples`` completed.
 
         Args:
-            states: SILENCE, SPEECH or TONE, one a slot; False and True are the first two.
+            states: SILENCE, SPEECH, TONE or MUSIC, one a slot; False and True are the first two.
             is_lost: silence was heard in the place of lost audio.
         """
         if is_lost:
@@ -149,7 +149,7 @@ class Run:
                 # Nor is a tone, which began before it was known for one.
                 self.silent = _NO_SPEECH_YET
                 date_tone_back(self.slots, max(0, self.horizon - self.accounted), each)
-            elif state == SILENCE:
+            elif state in (SILENCE, MUSIC):
                 self.silent += each
             else:
                 if 0 < self.silent < self.min_silence:
@@ -353,7 +353,7 @@ def gap_reason(state: int) -> GapReason | None:
     return _REASONS[state]
 
 
-_REASONS: tuple[GapReason | None, ...] = ("silence", None, "lost", "tone")
+_REASONS: tuple[GapReason | None, ...] = ("silence", None, "lost", "tone", "music")
 
 
 def check_answer(outcome: WindowResult | WindowError, hop_samples: int, num_classes: int) -> None:

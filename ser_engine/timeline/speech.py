@@ -38,8 +38,8 @@ class SpeechDetector(Protocol):
     def push(self, samples: FloatArray) -> Sequence[int]:
         """Take samples ``(samples,)``, any number; return a state for each slot now complete.
 
-        States are SILENCE, SPEECH and TONE of :mod:`ser_engine.timeline.slots`; False and True are
-        the first two. How the samples are grouped into calls must not matter.
+        States are SILENCE, SPEECH, TONE and MUSIC of :mod:`ser_engine.timeline.slots`; False and
+        True are the first two. How the samples are grouped into calls must not matter.
         """
         ...
 

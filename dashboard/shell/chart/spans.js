@@ -16,7 +16,7 @@ export const NARROW_PX = 4;
 /** What stands out takes at least this part of its column. */
 const LEAST_SHARE = 0.3;
 /** Gaps that are no loss: absence, and nothing to see in a column. */
-export const QUIET = new Set(["silence", "tone", "too_short", "left_out"]);
+export const QUIET = new Set(["silence", "tone", "music", "too_short", "left_out"]);
 /** Everyday labels need not stand out. */
 const CALM = new Set(["neutral", "unknown", "other"]);
 
