@@ -19,7 +19,7 @@ RATE = 16_000
 
 def melody(seconds: float) -> FloatArray:
     made = hold_music(int(seconds * RATE), np.random.default_rng(0))
-    return (0.1 * made / np.abs(made).max()).astype(np.float32)
+    return made * np.float32(0.1 / np.abs(made).max())
 
 
 def found(audio: FloatArray, *, is_speech: bool = False) -> list[bool]:
