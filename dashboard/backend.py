@@ -220,7 +220,7 @@ class Backend:
         rights: consent, objection, oversight; None: of nobody.
         keys: by which audio is encrypted on the disk; None: it is not.
         acknowledged: is told of each alert that was acknowledged, for the pages of other servers.
-        named: is told of each stream of which a speaker got a name, for the same pages.
+        named: called with each stream in which a speaker was named, for the same pages.
     """
 
     version: str

@@ -3,9 +3,9 @@
 Names follow the conventions of Prometheus: base units, ``_total`` for what only grows. No label
 carries the id, name or role of a stream, or anything else that has no small fixed number of values.
 
-Most figures are counted here, by whoever sees the event. What a part of the server counts itself
-(the bus, the store, recordings, engines) is read from there when ``/metrics`` is requested: those
-parts work in threads of their own, or on a path that is taken for every result.
+Most figures are counted here, by the code that sees the event. What a part of the server counts
+itself (the bus, the store, recordings, engines) is read from there when ``/metrics`` is requested:
+those parts work in threads of their own, or on a path that is taken for every result.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ async def test_an_alert_is_on_every_page_while_it_is_raised(
         stream_id = json.loads(await socket.recv())["stream_id"]
         page = await open_page(f"/streams/{stream_id}")
         wall = await open_page("/alerts", before=_note_calls)
-        # Whoever asks for it is called, wherever they look.
+        # People who turned notifications on hear of it on any page.
         await wall.get_by_label("Notify").select_option("critical")
         assert await wall.evaluate("calls") == ["asked"]
         await wall.get_by_role("link", name="Live").click()
