@@ -107,7 +107,7 @@ def test_blocks_do_not_matter(granularity: Granularity) -> None:
         (np.full(1000, 1e300), "NaN or infinite"),
         (np.full(1000, 1e30), "got a sample of 1e.30"),
         (np.zeros((1000, 2), np.float32), r"shape \(1000, 2\)"),
-        (np.zeros(1000, np.int16), "got int16"),
+        (np.zeros(1000, np.int64), "got int64"),
     ],
 )
 def test_bad_audio_is_refused(granularity: Granularity, audio: FloatArray, says: str) -> None:
