@@ -121,7 +121,7 @@ async def test_streams_over_two_workers_outlive_a_worker_and_the_engine(tmp_path
         collector = stack.enter_context(SpanCollector())
         traced = (
             f"stream_server.tracing.url={collector.url}",
-            "stream_server.tracing.share=0.2",
+            "stream_server.tracing.share=1",
         )
         process = stack.enter_context(running(tmp_path, "--workers", "2", *quick, *traced))
         audio, http = await asyncio.to_thread(addresses, process)
