@@ -74,7 +74,8 @@ class MusicFinder:
                 self._notes.append(0)
         elif is_loud:
             self._pause = 0
-            self._slots.append(slot)
+            # A view would keep the audio of the whole push alive.
+            self._slots.append(slot.copy())
             if len(self._slots) == _SLOTS_A_SPECTRUM:
                 self._add(_strongest_note(np.concatenate(self._slots)))
                 self._slots.clear()

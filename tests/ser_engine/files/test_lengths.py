@@ -133,7 +133,7 @@ def test_lengths_of_other_formats_are_not_believed_either(
     told = length // 2 if name == "a.flac" else length
     audio, messages = read(patched(name, mark, offset, struct.pack(form, told), tmp_path))
     np.testing.assert_array_equal(audio, expected(AUDIO, tmp_path))
-    # FLAC's 0 says that the length is not known: whoever writes to a pipe says that.
+    # FLAC's 0 says that the length is not known: programs that write to a pipe leave it.
     assert len(messages) == (name != "a.flac" or length != 0)
     assert all("1.500 s could be read" in message for message in messages)
 
