@@ -39,6 +39,7 @@ import torch
 from benchmarks.accuracy_clips import calibration_rows, clip_rows, unseen_row
 from benchmarks.accuracy_streams import (
     anger_alert_row,
+    natural_recordings,
     natural_row,
     sounds_row,
     transition_rows,
@@ -128,7 +129,7 @@ def measure(
             rows.append({"name": "left_out", "of": "networks trained for this", **of_model})
             summary |= {f"uar4_{corpus}_left_out": of_model["uar4"][corpus] for corpus in CORPORA}
     if "natural" in parts:
-        rows += natural_row(engine, data, config, abstain_below, summary)
+        rows += natural_row(engine, natural_recordings(data), config, abstain_below, summary)
     if "sounds" in parts:
         rows.append(sounds_row(engine, config, abstain_below, summary))
     if "alerts" in parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +64,21 @@ def natural_recordings(data: Path) -> Iterator[tuple[str, FloatArray]]:
 
 
 def natural_row(
-    engine: Core, data: Path, config: EngineConfig, abstain_below: float, summary: dict[str, float]
+    engine: Core,
+    recordings: Iterable[tuple[str, FloatArray]],
+    config: EngineConfig,
+    abstain_below: float,
+    summary: dict[str, float],
 ) -> list[dict[str, Any]]:
     """Stream natural speech: what it is called, how often that changes, false alerts."""
-    rows = []
+    rows, recordings = [], list(recordings)
     for line, name in ((None, "natural"), (telephone, "natural_telephone")):
         counts = {"neutral": 0, _DOUBT: 0, "emotion": 0}
         changes = alerts = 0
         sure = 0
         speech_s = audio_s = 0.0
         each = {}
-        for recording, samples in natural_recordings(data):
+        for recording, samples in recordings:
             points = _points(engine, samples if line is None else line(samples), config)
             shown = shown_labels(points, abstain_below)
             kinds = [label if label in ("neutral", _DOUBT) else "emotion" for label in shown]

@@ -121,7 +121,7 @@ class Augmenter:
         """
         if speed and rng.random() < 0.7:
             samples = change_speed(samples, float(rng.uniform(0.87, 1.15)))
-        if self._responses and rng.random() < 0.35:
+        if self._responses and rng.random() < 0.4:
             samples = self._in_a_room(samples, rng)
         samples = samples / (np.sqrt(np.mean(samples**2)) + 1e-6)
         if rng.random() < 0.5:
@@ -171,7 +171,8 @@ class Augmenter:
         peak = int(np.argmax(np.abs(response)))
         wet = scipy.signal.fftconvolve(samples, response)[peak : peak + len(samples)]
         wet = wet / (np.sqrt(np.mean(wet**2)) + 1e-9) * np.sqrt(np.mean(samples**2))
-        share = rng.uniform(0.2, 0.8)
+        # A microphone across the room hears next to nothing of the direct sound.
+        share = 1.0 if rng.random() < 0.4 else rng.uniform(0.2, 0.8)
         mixed: FloatArray = ((1 - share) * samples + share * wet).astype(np.float32)
         return mixed
 

@@ -129,7 +129,8 @@ def _threshold(posteriors: Posteriors, shown: float) -> float:
     return float(np.clip(np.quantile(confidence, 1 - shown) + 0.01, _LEAST, _MOST))
 
 
-def _scorer(model: Compact | Standard) -> Callable[[Item], Tensor]:
+def scorer(model: Compact | Standard) -> Callable[[Item], Tensor]:
+    """Return what gives frame logits (frames, classes) of an item; each is asked for once."""
     cache: dict[int, Tensor] = {}
 
     def score(item: Item) -> Tensor:
@@ -168,8 +169,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         else (load_standard, STANDARD_WEIGHTS)
     )
     model = load(given.run)
-    shipped = _scorer(model)
-    fitting = _scorer(load(given.fitted_on)) if given.fitted_on else shipped
+    shipped = scorer(model)
+    fitting = scorer(load(given.fitted_on)) if given.fitted_on else shipped
     calibration = fit(
         read_devset(given.devset),
         fitting,
