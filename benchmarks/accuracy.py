@@ -46,9 +46,8 @@ from benchmarks.accuracy_streams import (
 )
 from benchmarks.report import Report, argument_parser
 from ser_engine.config import BatchingConfig, EngineConfig, ModelConfig
-from ser_engine.core.engine import Core
 from ser_engine.core.factory import build_engine
-from ser_engine.types import Window
+from ser_engine.types import Core, Window
 from training.clips import CORPORA, Clip, data_dir, read_clips
 from training.corpora import read_more_clips
 from training.left_out import LEFT_OUT_FILE

@@ -31,13 +31,12 @@ from benchmarks.accuracy_streams import (
     transition_rows,
 )
 from ser_engine.config import BatchingConfig, EngineConfig, ModelConfig
-from ser_engine.core.engine import Core
 from ser_engine.core.factory import engine_from_checkpoint
 from ser_engine.errors import WindowError
 from ser_engine.labels import NEUTRAL
 from ser_engine.models.compact import COMPACT
 from ser_engine.models.standard import STANDARD, Standard
-from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
+from ser_engine.types import Core, FloatArray, ModelInfo, Window, WindowResult
 from training.calibrate import neutral_logits, scorer
 from training.clips import CORPORA, data_dir, read_clip, read_clips
 from training.corpora import DEV_SPEAKERS, HELD_OUT_NATURAL, NATURAL, read_more_clips

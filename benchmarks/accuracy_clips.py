@@ -21,10 +21,9 @@ from benchmarks.accuracy_metrics import (
     risk_coverage,
     unweighted_average_recall,
 )
-from ser_engine.core.engine import Core
 from ser_engine.files import UtteranceResult, analyze_channel
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.types import FloatArray
+from ser_engine.types import Core, FloatArray
 from training.augment import car, noise, telephone
 from training.clips import CORPORA, Clip, read_clip
 from training.left_out import FOUR

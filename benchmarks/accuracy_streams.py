@@ -15,11 +15,10 @@ import soxr
 
 from benchmarks.transitions import draw_transitions, play
 from ser_engine.config import EngineConfig
-from ser_engine.core.engine import Core
 from ser_engine.files import StreamResult, analyze_channel
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Point
-from ser_engine.types import FloatArray
+from ser_engine.types import Core, FloatArray
 from stream_server.alerts import DEFAULT_RULES
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.wire.results import Point as WirePoint

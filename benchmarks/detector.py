@@ -23,8 +23,7 @@ from benchmarks.report import Report, argument_parser, median
 from benchmarks.speech import shared_speech_dir, some_speech
 from ser_engine.config import VadConfig
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.timeline import silero
-from ser_engine.timeline.speech import SpeechDetector, make_detector
+from ser_engine.timeline import SpeechDetector, make_detector, silero
 from ser_engine.types import FloatArray
 
 _BLOCK = SAMPLE_RATE_HZ // 2

@@ -29,7 +29,7 @@ from benchmarks.report import Report, alternate, argument_parser, median
 from ser_engine.config import FeatureMode, RuntimeName
 
 if TYPE_CHECKING:
-    from ser_engine.core.engine import Core
+    from ser_engine.types import Core
 
 
 WINDOW, STEP = 64_000, 8_000

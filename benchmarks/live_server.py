@@ -22,8 +22,8 @@ from dataclasses import replace
 from benchmarks.moody_engine import load_moody
 from benchmarks.null_engine import load_null
 from emotion_monitor.dashboard import serve_dashboard
+from emotion_monitor.event_loop import run
 from emotion_monitor.processes import front_server
-from emotion_monitor.serve import run
 from emotion_monitor.settings import Settings
 from ser_engine.config import EngineConfig, ModelConfig, TimelineConfig
 from stream_server.access import ListenConfig

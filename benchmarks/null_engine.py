@@ -22,7 +22,7 @@ _EMBEDDING_DIM = 768
 
 
 class NullEngine:
-    """Answers every window with the same frames. See :class:`ser_engine.core.engine.Core`."""
+    """Answers every window with the same frames. See :class:`ser_engine.types.Core`."""
 
     runtime_name = "none"
 

@@ -9,10 +9,9 @@ import numpy as np
 
 from benchmarks.accuracy_metrics import diarisation_error, label_delay_s
 from ser_engine.config import EngineConfig
-from ser_engine.core.engine import Core
 from ser_engine.files import analyze_channel
 from ser_engine.files.results import StreamResult
-from ser_engine.types import FloatArray
+from ser_engine.types import Core, FloatArray
 from training.clips import Clip, read_clip
 
 _PART_SAMPLES = 4 * 16_000

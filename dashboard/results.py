@@ -29,7 +29,7 @@ import msgspec
 from dashboard.errors import ApiError
 from ser_engine.errors import how_to_install
 from ser_engine.files import ChannelAnalysis, FileAnalysis, UtteranceResult
-from ser_engine.files.documents import (
+from ser_engine.files.analysis import (
     MAX_ROWS,
     demo_frame,
     demo_utterance,
@@ -50,7 +50,7 @@ def demo_chunks(
 ) -> Iterator[bytes]:
     """Yield a result exactly as the emotion2vec+ web demo writes it, some rows at a time.
 
-    The form is that of :func:`ser_engine.files.documents.demo_of`.
+    The form is that of :func:`ser_engine.files.analysis.demo_of`.
 
     ``table`` is the CSV of an utterance or, with ``is_frame``, of frames, ``channel`` the only one
     that is wanted; ``scores`` adds the posteriors of all classes.
@@ -135,7 +135,7 @@ def write_result(
     """
     for name, chunks in (
         ("result.json", json_chunks(analysis)),
-        ("result.csv", csv_chunks(analysis)),
+        ("result.csv", csv_chunks(analysis.columns())),
     ):
         with (folder / name).open("wb") as file:
             for chunk in chunks:

@@ -28,8 +28,8 @@ from ser_engine.files.annotations import (
     tier_of_events,
 )
 from ser_engine.files.audio import read_audio
-from ser_engine.files.folders import safe_name, whole_file
 from ser_engine.files.results import StreamResult
+from ser_engine.files.whole_files import safe_name, whole_file
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.labels import LabelSet
 from ser_engine.types import FloatArray

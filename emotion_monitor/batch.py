@@ -23,19 +23,19 @@ import msgspec
 
 from ser_engine.errors import SerEngineError
 from ser_engine.files.analyser import Analyser, Answer, Wanted
+from ser_engine.files.analysis import FileAnalysis
 from ser_engine.files.annotations import SUFFIXES, annotation_text, tiers_of_result
 from ser_engine.files.cache import Fingerprint, file_sha256
-from ser_engine.files.folders import safe_name, save_embedding, whole_file, write_json
+from ser_engine.files.folders import save_embedding
 from ser_engine.files.job import AnalysisJob
-from ser_engine.files.results import ChannelAnalysis, FileAnalysis
+from ser_engine.files.results import ChannelAnalysis
 from ser_engine.files.search import FoundFile
 from ser_engine.files.tables import (
-    columns_of_pieces,
-    columns_of_results,
     table_of_rows,
     write_csv,
     write_parquet,
 )
+from ser_engine.files.whole_files import safe_name, whole_file, write_json
 
 MANIFEST_NAME = "index.jsonl"
 
@@ -298,9 +298,7 @@ def _write_details(base: Path, analysis: FileAnalysis, formats: Sequence[Format]
     if granularity == "utterance":
         if all(len(channel.pieces) < 2 for channel in analysis.channels):
             return []
-        table = columns_of_pieces(analysis)
-    else:
-        table = columns_of_results(analysis)
+    table = analysis.columns(pieces=granularity == "utterance")
     written: list[Path] = []
     name = f"{base.name}.{_DETAILS[granularity]}"
     if "csv" in formats:

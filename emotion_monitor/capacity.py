@@ -32,11 +32,10 @@ from emotion_monitor.config_file import plain
 from ser_engine.config import EngineConfig, Profile
 from ser_engine.errors import SerEngineError
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.types import FloatArray, Window
+from ser_engine.types import Core, FloatArray, Window
 
 if TYPE_CHECKING:
     from emotion_monitor.settings import Settings
-    from ser_engine.core.engine import Core
 
 RUNTIMES = ("auto", "torch", "openvino", "onnx", "onnx-int8")
 """Those that are tried; ``auto`` tells which of them it takes."""

@@ -21,8 +21,8 @@ from ser_engine.errors import EmbeddingError
 from ser_engine.files import AnalysisOptions, Engine, FileAnalysis
 from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.embeddings import Embedding
-from ser_engine.files.folders import whole_file
 from ser_engine.files.search import find_recordings
+from ser_engine.files.whole_files import whole_file
 
 
 def write_picture(path: Path, table: dict[str, list[Any]], shares: tuple[float, float]) -> None:

@@ -19,12 +19,11 @@ from contextlib import aclosing
 
 from mic_client.sources import Lost, Source
 from ser_engine.config import EngineConfig
-from ser_engine.core.engine import Core
 from ser_engine.core.factory import open_engine
 from ser_engine.resample import Resampler, to_clock
 from ser_engine.schema import Event
 from ser_engine.timeline.channel import ChannelStream
-from ser_engine.types import FloatArray, Window
+from ser_engine.types import Core, FloatArray, Window
 from stream_server.streams.intake import decode
 
 __all__ = ["live_emotions"]

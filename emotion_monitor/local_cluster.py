@@ -288,7 +288,8 @@ class LocalCluster:
 
 def _run_server(environment: dict[str, str], assignments: list[str]) -> None:
     os.environ.update(environment)
-    from emotion_monitor.serve import run, run_server
+    from emotion_monitor.event_loop import run
+    from emotion_monitor.serve import run_server
     from emotion_monitor.settings import load_settings
     from stream_server.engines.pool import end_process
     from stream_server.logs import configure_logging
@@ -302,9 +303,9 @@ def _run_engine(
     environment: dict[str, str], assignments: list[str], url: str, pool: _Pool | None
 ) -> None:
     os.environ.update(environment)
+    from emotion_monitor.event_loop import run
     from emotion_monitor.processes import run_engine
     from emotion_monitor.ray_application import run_ray_engine
-    from emotion_monitor.serve import run
     from emotion_monitor.settings import load_settings
     from stream_server.engines.pool import end_process
     from stream_server.engines.ray_replica import ReplicaSettings

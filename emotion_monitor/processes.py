@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from emotion_monitor.config_file import plain
-from emotion_monitor.serve import run, say, until_signal
+from emotion_monitor.event_loop import run, say, until_signal
 from ser_engine import errors
 from ser_engine.errors import ConfigError, EngineDeadError, SerEngineError
 

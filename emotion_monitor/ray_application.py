@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 import structlog
 
-from emotion_monitor.serve import say, until_signal
+from emotion_monitor.event_loop import say, until_signal
 from stream_server.engines.fetching import in_daemon_thread
 from stream_server.engines.ray_pool import SERVING, RayAddress, join, ray_address, take_signals_back
 from stream_server.engines.ray_replica import ReplicaSettings, application

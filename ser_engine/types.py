@@ -1,4 +1,4 @@
-"""The plain data that passes between the parts of the engine.
+"""The plain data that passes between the parts of the engine, and what scores it.
 
 Array shapes are given with axis names: ``samples`` (16 kHz mono), ``frames`` (see
 :mod:`ser_engine.frames`), ``classes`` (in the order of the model's labels) and ``dim``
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -139,3 +140,32 @@ def window_fault(window: Window) -> WindowError | None:
     if not np.isfinite(samples).all():
         return WindowError("got a window with NaN or infinite samples, expected finite ones")
     return None
+
+
+class Core(Protocol):
+    """Anything that scores windows, blocking, called by one thread at a time.
+
+    What a network in this process is executed by, and what a model may bring of its own: a
+    reference implementation, or a service on another machine.
+    """
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model in use."""
+
+    @property
+    def runtime_name(self) -> str:
+        """How it is executed, e.g. ``openvino fp32 cpu``."""
+
+    def warm_up(self) -> None:
+        """Get ready, so that the first real window costs no more than later ones."""
+
+    def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
+        """Score windows of any lengths from 400 samples on; one answer each, in order.
+
+        Raises:
+            EngineDeadError: the core cannot go on; a new one may.
+        """
+
+    def forget(self, stream_key: str) -> None:
+        """Free what is kept of a stream that has ended."""

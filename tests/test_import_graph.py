@@ -132,12 +132,18 @@ parsed = functools.cache(ast.parse)
 """Every rule here reads every module."""
 
 
-def imports_of(name: str, source: str, known: Iterable[str]) -> Iterator[Import]:
-    """Yield the imports of a module. What only type checkers read does not count."""
+def imports_of(
+    name: str, source: str, known: Iterable[str], *, for_checkers: bool = False
+) -> Iterator[Import]:
+    """Yield the imports of a module; ``for_checkers``: those that only type checkers read, too."""
     known = set(known)
 
     def visit(node: ast.AST, at_module_level: bool) -> Iterator[Import]:
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        if (
+            isinstance(node, ast.If)
+            and ast.unparse(node.test).endswith("TYPE_CHECKING")
+            and not for_checkers
+        ):
             for statement in node.orelse:
                 yield from visit(statement, at_module_level)
             return
@@ -213,6 +219,54 @@ def unwanted_company(sources: Mapping[str, str]) -> list[str]:
         if covers(prefix, name) and name not in SHELLS
         for unwanted in sorted(forbidden & brought_along(name, imports))
     ]
+
+
+def circles(sources: Mapping[str, str]) -> list[list[str]]:
+    """Return the groups of modules that import one another, directly or by way of others.
+
+    Imports count wherever they stand: at the top, inside a function, for type checkers only.
+    Whoever reads such modules can begin with none of them.
+    """
+    imports = {
+        name: {each.target for each in imports_of(name, source, sources, for_checkers=True)}
+        for name, source in sources.items()
+    }
+    reached: dict[str, set[str]] = {}
+    for name in sources:
+        waiting, found = list(imports[name]), set[str]()
+        while waiting:
+            module = waiting.pop()
+            if module in imports and module not in found:
+                found.add(module)
+                waiting += imports[module]
+        reached[name] = found
+    groups = (
+        sorted(other for other in reached[name] if name in reached[other]) for name in sources
+    )
+    return sorted(map(list, {tuple(group) for group in groups if group}))
+
+
+def test_no_modules_import_one_another():
+    assert circles(modules()) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from dashboard.a import name",
+        "def f():\n    import dashboard.a",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dashboard import a",
+    ],
+)
+def test_a_circle_is_found_and_named(back: str):
+    sources = {
+        "dashboard": "",
+        "dashboard.a": "import dashboard.b",
+        "dashboard.b": "from dashboard import c",
+        "dashboard.c": back,
+        "dashboard.d": "import dashboard.a",
+    }
+    assert circles(sources) == [["dashboard.a", "dashboard.b", "dashboard.c"]]
 
 
 def test_packages_depend_in_one_direction():

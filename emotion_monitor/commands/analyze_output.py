@@ -33,7 +33,7 @@ from ser_engine.files import (
     UtteranceResult,
 )
 from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
-from ser_engine.files.documents import demo_channel, demo_of, named_demo
+from ser_engine.files.analysis import demo_channel, demo_of, named_demo
 from ser_engine.files.folders import save_embedding, write_result_folder
 from ser_engine.files.job import AnalysisJob
 from ser_engine.files.results import SpeakerResult

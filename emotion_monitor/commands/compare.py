@@ -31,7 +31,7 @@ def compare(
 ) -> None:
     """Compare utterance, frame and stream on recordings: speed, memory, results."""
     from emotion_monitor.compare.page import compare_page
-    from ser_engine.files.folders import whole_file, write_json
+    from ser_engine.files.whole_files import whole_file, write_json
 
     config = engine_config(context, model)
     _open_each(files)

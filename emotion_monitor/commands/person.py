@@ -101,7 +101,7 @@ def export(
     server_certificate: ServerCertificateOption = None,
 ) -> None:
     """Write all data of the person (results, audio, the ledger) into a ZIP file."""
-    from ser_engine.files.folders import whole_file
+    from ser_engine.files.whole_files import whole_file
 
     server = _server(context, url, token, ca_file, server_certificate)
     with server.post("export", _text(value), name) as answer:

@@ -37,7 +37,7 @@ def report(
 ) -> None:
     """Write a report of a call: one self-contained page, to read anywhere or to print."""
     from dashboard.report.page import LANGUAGES, report_page
-    from ser_engine.files.folders import whole_file
+    from ser_engine.files.whole_files import whole_file
 
     if language not in LANGUAGES:
         raise typer.BadParameter(

@@ -56,7 +56,8 @@ def serve(
     ] = False,
 ) -> None:
     """Run the server: receive audio, analyse it live, publish the results."""
-    from emotion_monitor.serve import run, run_server
+    from emotion_monitor.event_loop import run
+    from emotion_monitor.serve import run_server
     from stream_server.engines.pool import end_process
     from stream_server.logs import configure_logging
     from stream_server.tracing import configure_tracing
@@ -97,9 +98,9 @@ def engine(
     ] = 0.0,
 ) -> None:
     """Run an engine for servers whose ser_engine.model.name is its address."""
+    from emotion_monitor.event_loop import run
     from emotion_monitor.processes import run_engine
     from emotion_monitor.ray_application import run_ray_engine
-    from emotion_monitor.serve import run
     from stream_server.engines.pool import end_process
     from stream_server.engines.ray_pool import SCHEME
     from stream_server.engines.ray_replica import ReplicaSettings
@@ -135,6 +136,7 @@ def cluster_demo(
     import asyncio
 
     from emotion_monitor.commands.options import note
+    from emotion_monitor.event_loop import until_signal
     from emotion_monitor.local_cluster import (
         DASHBOARD,
         GATEWAYS,
@@ -143,7 +145,6 @@ def cluster_demo(
         play_call,
         what_is_missing,
     )
-    from emotion_monitor.serve import until_signal
 
     if missing := what_is_missing():
         note(f"the demo of several servers needs more: {'; '.join(missing)}")

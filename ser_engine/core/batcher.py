@@ -30,7 +30,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from ser_engine.config import EngineConfig, TimelineConfig
 from ser_engine.core import profile
@@ -49,11 +48,7 @@ from ser_engine.errors import (
     StreamBusyError,
     WindowError,
 )
-from ser_engine.types import ModelInfo, Window, WindowResult
-
-if TYPE_CHECKING:
-    # It brings torch along, which a process whose engine is elsewhere does without.
-    from ser_engine.core.engine import Core
+from ser_engine.types import Core, ModelInfo, Window, WindowResult
 
 
 @dataclass(slots=True)

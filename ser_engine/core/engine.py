@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,35 +16,6 @@ from ser_engine.core.features import FeatureExtractor, FeatureRequest
 from ser_engine.core.runtimes import Runtime
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.types import ModelInfo, Window, WindowResult, window_fault
-
-
-class Core(Protocol):
-    """Anything that scores windows, blocking, called by one thread at a time.
-
-    What a network in this process is executed by, and what a model may bring of its own: a
-    reference implementation, or a service on another machine.
-    """
-
-    @property
-    def info(self) -> ModelInfo:
-        """The model in use."""
-
-    @property
-    def runtime_name(self) -> str:
-        """How it is executed, e.g. ``openvino fp32 cpu``."""
-
-    def warm_up(self) -> None:
-        """Get ready, so that the first real window costs no more than later ones."""
-
-    def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
-        """Score windows of any lengths from 400 samples on; one answer each, in order.
-
-        Raises:
-            EngineDeadError: the core cannot go on; a new one may.
-        """
-
-    def forget(self, stream_key: str) -> None:
-        """Free what is kept of a stream that has ended."""
 
 
 class EngineCore:

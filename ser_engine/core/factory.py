@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ser_engine.config import EngineConfig
-from ser_engine.core.engine import Core, EngineCore
+from ser_engine.core.engine import EngineCore
 from ser_engine.core.features import FeatureExtractor
 from ser_engine.core.runtimes import Runtime
 from ser_engine.core.runtimes.select import choose_device, open_runtime, usable_cores
@@ -20,7 +20,7 @@ from ser_engine.models.hub import ProgressCallback
 from ser_engine.models.model import Checkpoint, ModelOnDisk
 from ser_engine.models.normalisation import FirstLayer
 from ser_engine.models.registry import check_model, find_model
-from ser_engine.types import ModelInfo, Window, WindowResult
+from ser_engine.types import Core, ModelInfo, Window, WindowResult
 
 # Lengths the local stage is run with, in steps: the new audio, and more and more to refresh.
 _BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)

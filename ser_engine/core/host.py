@@ -18,14 +18,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ser_engine.errors import EngineDeadError, WindowError
-from ser_engine.types import Window, WindowResult
-
-if TYPE_CHECKING:
-    # It brings torch along, which a process whose engine is elsewhere does without.
-    from ser_engine.core.engine import Core
+from ser_engine.types import Core, Window, WindowResult
 
 WORKER_THREAD_NAME = "ser-engine"
 """Of threads that run cores."""

@@ -7,12 +7,12 @@ Recordings of any length take bounded memory, the result aside.
 
 from __future__ import annotations
 
+from ser_engine.files.analysis import FileAnalysis
 from ser_engine.files.cache import analysis_key, file_sha256
 from ser_engine.files.job import AnalysisJob, PendingWindow
 from ser_engine.files.options import AnalysisOptions, options_of_preset
 from ser_engine.files.results import (
     ChannelAnalysis,
-    FileAnalysis,
     FrameResult,
     PieceResult,
     Result,

@@ -15,10 +15,10 @@ from ser_engine.errors import (
     RuntimeUnavailableError,
     SerEngineError,
 )
+from ser_engine.files.analysis import FileAnalysis
 from ser_engine.files.cache import Fingerprint, ResultCache, analysis_key, file_sha256
 from ser_engine.files.job import AnalysisJob
 from ser_engine.files.options import AnalysisOptions
-from ser_engine.files.results import FileAnalysis
 from ser_engine.files.run import Engine, open_job, run_jobs
 
 _NOT_OF_A_FILE = (ConfigError, CheckpointError, HubUnavailableError, RuntimeUnavailableError)

@@ -31,10 +31,10 @@ import numpy.typing as npt
 
 from ser_engine.config import EngineConfig, OfflineConfig
 from ser_engine.errors import AudioError
+from ser_engine.files.analysis import FileAnalysis
 from ser_engine.files.options import AnalysisOptions, options_in_effect
 from ser_engine.files.results import (
     ChannelAnalysis,
-    FileAnalysis,
     FrameResult,
     PieceResult,
     SpeakerResult,

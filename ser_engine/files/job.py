@@ -17,11 +17,12 @@ from dataclasses import dataclass, field, replace
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import AudioError, SerEngineError, WindowError
+from ser_engine.files.analysis import FileAnalysis
 from ser_engine.files.granularities import ChannelAnalyser, ChannelSetup, make_analyser
 from ser_engine.files.monitor import ChannelMonitor
 from ser_engine.files.options import AnalysisOptions, options_in_effect
 from ser_engine.files.passes import Outcome, WindowRequest
-from ser_engine.files.results import ChannelAnalysis, FileAnalysis
+from ser_engine.files.results import ChannelAnalysis
 from ser_engine.files.source import AudioSource, Warns
 from ser_engine.files.speakers import ChannelSpeakers
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s

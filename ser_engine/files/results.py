@@ -1,25 +1,22 @@
-"""The analysis of a recording while it is in memory: arrays, for those who compute with it.
+"""Results of a channel of a recording while they are in memory: arrays, to compute with.
 
 What is written, sent or printed is :class:`ser_engine.schema.FileResult`, which
-:mod:`ser_engine.files.documents` makes of it.
+:mod:`ser_engine.files.analysis` makes of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.files.options import AnalysisOptions
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.labels import least_posterior
 from ser_engine.schema import (
-    FileResult,
     Gap,
     GapReason,
-    Measures,
     Point,
     Segment,
     Warning,
@@ -27,10 +24,10 @@ from ser_engine.schema import (
 )
 from ser_engine.speakers import Turn
 from ser_engine.timeline.course import Course, whole_of
-from ser_engine.types import FloatArray, ModelInfo
+from ser_engine.types import FloatArray
 
 if TYPE_CHECKING:
-    import pandas
+    pass
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -284,83 +281,3 @@ class ChannelAnalysis:
             case StreamResult(points=points, segments=segments, gaps=gaps):
                 size += _EVENT_BYTES * (len(points) + len(segments) + len(gaps))
         return size
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FileAnalysis:
-    """A whole file.
-
-    Attributes:
-        name: of the file, as its owner calls it.
-        model: that scored it.
-        options: what was asked for, as far as it makes a difference.
-        duration_s: of the recording.
-        rate_hz: sample rate of the file.
-        channels: those that were analysed, in their order; never mixed.
-        measures: of the conversation; None: speech was not detected.
-        analysed: their indices in the file; (): all of them, in their order.
-    """
-
-    name: str
-    model: ModelInfo
-    options: AnalysisOptions
-    duration_s: float
-    rate_hz: int
-    channels: tuple[ChannelAnalysis, ...]
-    measures: Measures | None = None
-    analysed: tuple[int, ...] = ()
-
-    @property
-    def numbered(self) -> list[tuple[int, ChannelAnalysis]]:
-        """The channels with their indices in the file."""
-        indices = self.analysed or range(len(self.channels))
-        return list(zip(indices, self.channels, strict=True))
-
-    @property
-    def num_bytes(self) -> int:
-        """About how much memory it takes."""
-        return sum(channel.num_bytes for channel in self.channels)
-
-    @property
-    def embedding(self) -> FloatArray | None:
-        """That of the channel, or of several one array with an axis for them in front.
-
-        A channel that could not be scored is NaN among others; None: no channel has any.
-        """
-        found = [channel.embedding for channel in self.channels]
-        known = [array for array in found if array is not None]
-        if not known or len(found) == 1:
-            return found[0]
-        return np.stack([np.full_like(known[0], np.nan) if a is None else a for a in found])
-
-    def document(self) -> FileResult:
-        """Return the result as it is written, sent and printed: ``docs/reference/results.md``."""
-        from ser_engine.files.documents import document_of
-
-        return document_of(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return :meth:`document` as plain data."""
-        import msgspec
-
-        document: dict[str, Any] = msgspec.to_builtins(self.document())
-        return document
-
-    def demo_json(self, *, scores: bool = False) -> Any:
-        """Return what the emotion2vec+ web demo would; see :func:`.documents.demo_of`."""
-        from ser_engine.files.documents import demo_of
-
-        return demo_of(self, scores=scores)
-
-    def to_dataframe(self, *, pieces: bool = False) -> pandas.DataFrame:
-        """Return a table: a row an utterance, frame or point, and a column a class.
-
-        Args:
-            pieces: a row a piece instead, whatever the granularity.
-
-        Raises:
-            RuntimeUnavailableError: pandas is not installed.
-        """
-        from ser_engine.files.tables import columns_of_pieces, columns_of_results, data_frame
-
-        return data_frame(columns_of_pieces(self) if pieces else columns_of_results(self))

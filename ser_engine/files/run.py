@@ -27,9 +27,10 @@ from ser_engine.config import (
     TimelineConfig,
 )
 from ser_engine.errors import AudioError, ConfigError, SerEngineError, WindowError
+from ser_engine.files.analysis import FileAnalysis
 from ser_engine.files.job import AnalysisJob, PendingWindow
 from ser_engine.files.options import AnalysisOptions, options_of_preset
-from ser_engine.files.results import FileAnalysis, Result
+from ser_engine.files.results import Result
 from ser_engine.files.source import ArraySource, AudioSource, UnreadableSource
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Granularity

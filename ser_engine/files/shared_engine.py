@@ -19,8 +19,8 @@ from typing import Protocol, TypeVar
 from ser_engine.config import EngineConfig
 from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineOverloadedError, StreamBusyError, WindowError
+from ser_engine.files.analysis import FileAnalysis
 from ser_engine.files.job import AnalysisJob, PendingWindow
-from ser_engine.files.results import FileAnalysis
 from ser_engine.types import ModelInfo, Window, WindowResult
 
 MAX_IN_FLIGHT = 4

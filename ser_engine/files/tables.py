@@ -16,36 +16,38 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_engine.errors import RuntimeUnavailableError, how_to_install
-from ser_engine.files.folders import whole_file
-from ser_engine.files.results import FrameResult, Result, StreamResult
+from ser_engine.files.results import ChannelAnalysis, FrameResult, Result, StreamResult
+from ser_engine.files.whole_files import whole_file
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.schema import POSTERIOR_DECIMALS, Frames, Point, rounded
 
 if TYPE_CHECKING:
     import pandas
 
-    from ser_engine.files.results import FileAnalysis
-
 Columns = dict[str, npt.NDArray[Any]]
 
 _CHUNK_ROWS = 2000
 
 
-def columns_of_results(analysis: FileAnalysis) -> Columns:
-    """Return a row an utterance, frame or point of every channel.
+Channels = Sequence[tuple[int, ChannelAnalysis]]
+"""Channels of a file with their indices in it, in their order."""
+
+
+def columns_of_results(name: str, channels: Channels) -> Columns:
+    """Return a row an utterance, frame or point of every channel of the file ``name``.
 
     Columns have the names of the fields of :class:`~ser_engine.schema.FileResult` and its parts:
     ``name``, ``channel``, ``start_s``, ``end_s``, ``label`` (None: unclear or no speech), ``best``,
     ``confidence``; of frames also ``speech``, of points ``speech_share``, ``provisional``,
     ``widened``, ``narrow_band``; and a posterior a class.
     """
-    return _joined(analysis, [_columns(channel.result) for channel in analysis.channels])
+    return _joined(name, channels, [_columns(channel.result) for _, channel in channels])
 
 
-def columns_of_pieces(analysis: FileAnalysis) -> Columns:
+def columns_of_pieces(name: str, channels: Channels) -> Columns:
     """Return a row a piece; ``label`` is None where it is unclear, or there is no speech."""
     tables: list[dict[str, Any]] = []
-    for channel in analysis.channels:
+    for _, channel in channels:
         labels, rows = channel.result.labels, channel.pieces
         nothing = np.full(len(labels), np.nan)
         posteriors = [nothing if row.posteriors is None else row.posteriors for row in rows]
@@ -63,7 +65,7 @@ def columns_of_pieces(analysis: FileAnalysis) -> Columns:
                 **_classes(labels, posteriors),
             }
         )
-    return _joined(analysis, tables)
+    return _joined(name, channels, tables)
 
 
 # Every plain field of a point is a column; what is made of it otherwise, or is no value, is not.
@@ -164,16 +166,16 @@ def data_frame(columns: Columns) -> pandas.DataFrame:
     return pandas.DataFrame(columns)
 
 
-def _joined(analysis: FileAnalysis, tables: Sequence[dict[str, Any]]) -> Columns:
+def _joined(name: str, channels: Channels, tables: Sequence[dict[str, Any]]) -> Columns:
     """Return the tables of the channels as one, with the file's name and the channel's index."""
     lengths = [len(table["start_s"]) for table in tables]
     joined: Columns = {
-        "name": np.full(sum(lengths), analysis.name, dtype=object),
-        "channel": np.repeat([index for index, _ in analysis.numbered], lengths),
+        "name": np.full(sum(lengths), name, dtype=object),
+        "channel": np.repeat([index for index, _ in channels], lengths),
     }
-    for name in tables[0]:
-        columns = [table[name] for table in tables]
-        joined[name] = np.concatenate([_array(column) for column in columns])
+    for column in tables[0]:
+        columns = [table[column] for table in tables]
+        joined[column] = np.concatenate([_array(each) for each in columns])
     return joined
 
 
@@ -215,9 +217,8 @@ def as_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULAS else value
 
 
-def csv_chunks(analysis: FileAnalysis) -> Iterator[bytes]:
-    """Yield :func:`columns_of_results` as CSV, some rows at a time."""
-    table = columns_of_results(analysis)
+def csv_chunks(table: Table) -> Iterator[bytes]:
+    """Yield a table as CSV, some rows at a time."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(table)

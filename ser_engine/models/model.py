@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +34,7 @@ from ser_engine.config import ModelConfig, RuntimeName
 from ser_engine.errors import CheckpointError, RuntimeUnavailableError
 from ser_engine.models.hub import HUB_CLIENTS, HubClient, Published
 from ser_engine.models.normalisation import FirstLayer
-from ser_engine.types import ModelInfo
-
-if TYPE_CHECKING:
-    from ser_engine.core.engine import Core
+from ser_engine.types import Core, ModelInfo
 
 
 class FrameOutputs(NamedTuple):

@@ -12,12 +12,11 @@ Pure and synchronous; the caller runs the engine, when it likes::
     publish(stream.close())
 """
 
-from ser_engine.timeline.channel import MAX_UNANSWERED_SAMPLES, ChannelStream
+from ser_engine.timeline.channel import MAX_UNANSWERED_SAMPLES, ChannelStream, make_detector
 from ser_engine.timeline.speech import (
     EverythingIsSpeech,
     SpeechDetector,
     WebRtcDetector,
-    make_detector,
 )
 
 __all__ = [

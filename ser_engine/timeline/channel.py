@@ -30,19 +30,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from ser_engine.config import EngineConfig
+from ser_engine.config import EngineConfig, VadConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.schema import Event, GapReason
 from ser_engine.timeline.audio import ChannelAudio, check_audio
 from ser_engine.timeline.segments import Smoother
+from ser_engine.timeline.silero import SileroDetector
 from ser_engine.timeline.slots import DueWindow, Slots, check_answer, join
-from ser_engine.timeline.speech import SpeechDetector, make_detector
+from ser_engine.timeline.speech import EverythingIsSpeech, SpeechDetector, WebRtcDetector
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 
 MAX_UNANSWERED_SAMPLES = 600 * SAMPLE_RATE_HZ
 """Audio that may wait for answers, 10 minutes: beyond, the oldest windows are given up, so that a
 caller who never answers does not exhaust the memory. Push longer audio in pieces."""
+
+
+def make_detector(config: VadConfig) -> SpeechDetector:
+    """Return a new detector for one channel."""
+    match config.detector:
+        case "off":
+            return EverythingIsSpeech()
+        case "webrtc":
+            return WebRtcDetector(config)
+    return SileroDetector(config)
 
 
 class ChannelStream:

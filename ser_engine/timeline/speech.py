@@ -247,15 +247,3 @@ class WebRtcDetector:
             is_voice = self._vad.is_speech(slot, SAMPLE_RATE_HZ, HOP_SAMPLES)
             flags.append(self._hold.push(is_voice and is_loud))
         return flags
-
-
-def make_detector(config: VadConfig) -> SpeechDetector:
-    """Return a new detector for one channel."""
-    match config.detector:
-        case "off":
-            return EverythingIsSpeech()
-        case "webrtc":
-            return WebRtcDetector(config)
-    from ser_engine.timeline.silero import SileroDetector
-
-    return SileroDetector(config)

@@ -16,6 +16,7 @@ another, then or later, is left out; the streams of this group end with the mode
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,10 +24,11 @@ from dataclasses import replace
 import structlog
 
 from ser_engine.config import EngineConfig
-from ser_engine.core.batcher import BatchingStats
+from ser_engine.core.batcher import BatchingStats, OnStep
 from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineDeadError, SerEngineError
 from ser_engine.types import ModelInfo, Window, WindowResult
+from stream_server.engines import Engine
 from stream_server.engines.remote import EngineLostError, RemoteEngine, engine_key
 
 _log = structlog.get_logger(__name__)
@@ -187,3 +189,26 @@ class EngineGroup:
 
 def _has_started(starting: asyncio.Future[None]) -> bool:
     return starting.done() and not starting.cancelled() and starting.exception() is None
+
+
+def zmq_engine(
+    config: EngineConfig, *, beside_another: bool = False, on_step: OnStep | None = None
+) -> Engine:
+    """Return the engine of an address ``zmq://…``, see ``OpenEngine``; of several, a group.
+
+    Raises:
+        ConfigError: the address is none.
+    """
+    # Only who has an engine elsewhere needs ZeroMQ.
+    from stream_server.cluster.zeromq import SCHEME, ZmqPeer, endpoint_of
+
+    urls = [f"{SCHEME}://{each}" for each in config.model.name.partition("://")[2].split(",")]
+    engines = [
+        RemoteEngine(
+            replace(config, model=replace(config.model, name=url)),
+            functools.partial(ZmqPeer, url),
+            is_far=not endpoint_of(url).startswith("ipc:"),
+        )
+        for url in urls
+    ]
+    return engines[0] if len(engines) == 1 else EngineGroup(config, engines)

@@ -16,12 +16,12 @@ from ser_engine.config import EngineConfig
 from ser_engine.core.batcher import Batcher, OnStep
 from ser_engine.core.host import ThreadWorker, Worker
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
+from ser_engine.types import Core
 from stream_server.engines import Engine, OpenEngine
+from stream_server.engines.group import zmq_engine
 from stream_server.engines.ray_pool import ray_engine
-from stream_server.engines.remote import zmq_engine
 
 if TYPE_CHECKING:
-    from ser_engine.core.engine import Core
     from ser_engine.models.model import Model
 
 _MEMINFO = Path("/proc/meminfo")
@@ -80,7 +80,7 @@ def best_for_device(config: EngineConfig) -> Model:
     return best_published(on_gpu=choose_device(config.model.device).startswith("cuda"))
 
 
-EngineMaker = Callable[[], "Core"]
+EngineMaker = Callable[[], Core]
 """Makes an engine for one model, not yet warmed up; again, when the first one is lost."""
 
 Load = Callable[[EngineConfig], EngineMaker]

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ import structlog
 
 from ser_engine import errors
 from ser_engine.config import EngineConfig, TimelineConfig
-from ser_engine.core.batcher import BatchingStats, OnStep
+from ser_engine.core.batcher import BatchingStats
 from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     EngineDeadError,
@@ -43,7 +42,6 @@ from ser_engine.errors import (
 from ser_engine.frames import HOP_SAMPLES
 from ser_engine.types import ModelInfo, Window, WindowResult
 from stream_server.cluster import Frame, Peer, PeerLostError
-from stream_server.engines import Engine
 from stream_server.engines.window_audio import Layout, SentAudio, as_frame
 from stream_server.tracing import traceparent
 
@@ -553,27 +551,3 @@ class RemoteEngine:
             waiting.answer.set_exception(outcome)
         else:
             waiting.answer.set_result(outcome)
-
-
-def zmq_engine(
-    config: EngineConfig, *, beside_another: bool = False, on_step: OnStep | None = None
-) -> Engine:
-    """Return the engine of an address ``zmq://…``, see ``OpenEngine``; of several, a group.
-
-    Raises:
-        ConfigError: the address is none.
-    """
-    # Only who has an engine elsewhere needs ZeroMQ.
-    from stream_server.cluster.zeromq import SCHEME, ZmqPeer, endpoint_of
-    from stream_server.engines.group import EngineGroup
-
-    urls = [f"{SCHEME}://{each}" for each in config.model.name.partition("://")[2].split(",")]
-    engines = [
-        RemoteEngine(
-            replace(config, model=replace(config.model, name=url)),
-            functools.partial(ZmqPeer, url),
-            is_far=not endpoint_of(url).startswith("ipc:"),
-        )
-        for url in urls
-    ]
-    return engines[0] if len(engines) == 1 else EngineGroup(config, engines)

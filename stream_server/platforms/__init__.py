@@ -5,7 +5,8 @@ A platform's folder holds its dialect, its route, the check of its signature, it
 a ``PLATFORM`` in its ``__init__.py`` and add its name to :data:`NAMES`.
 
 Importing a folder must cost little and need nothing beyond the packages of a client: every command
-reads the settings. What needs more is imported when the route is made.
+reads the settings. What needs more is imported when the route is made; ports of its own are in its
+``server.py``, which :mod:`stream_server.streams.listeners` imports.
 """
 
 from __future__ import annotations
@@ -16,16 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stream_server.access import Access
-from stream_server.platforms.platform import (
-    Listener,
-    ListenerContext,
-    Platform,
-    RouteContext,
-    TelephonySettings,
-)
+from stream_server.platforms.platform import Platform, RouteContext, TelephonySettings
 from stream_server.platforms.route import Route
 
-__all__ = ["NAMES", "PLATFORMS", "TelephonyConfig", "make_listeners", "make_routes"]
+__all__ = ["NAMES", "PLATFORMS", "TelephonyConfig", "make_routes"]
 
 NAMES = (
     "twilio",
@@ -84,10 +79,3 @@ def make_routes(
         for platform in PLATFORMS.values()
         for path, make_route in platform.routes.items()
     }
-
-
-def make_listeners(config: TelephonyConfig, context: ListenerContext) -> list[Listener]:
-    made = (
-        platform.listen(config.of(platform.settings), context) for platform in PLATFORMS.values()
-    )
-    return [listener for listener in made if listener is not None]

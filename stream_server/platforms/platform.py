@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Generic, Protocol, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
@@ -15,12 +15,6 @@ from stream_server.platforms.authenticators import Authenticator, TokenAuthentic
 from stream_server.platforms.route import Admission, Handshake, Refusal, Route, text_refusal
 from stream_server.wire.dialect import Dialect
 from stream_server.wire.errors import ErrorCode, ProtocolError
-
-if TYPE_CHECKING:
-    from stream_server.access.tls import Tls
-    from stream_server.config import ServerConfig
-    from stream_server.streams.handshakes import Descriptors
-    from stream_server.streams.registry import StreamRegistry
 
 
 @dataclass(frozen=True)
@@ -90,51 +84,6 @@ class RouteContext:
 
 
 @dataclass(frozen=True, slots=True)
-class ListenerContext:
-    """What a listener needs of the server.
-
-    Attributes:
-        on_refused: called with the listener's name and the error of every refused connection.
-        descriptors: of the process: what connections must leave.
-        tls: of the port for audio; None: it has none.
-    """
-
-    registry: StreamRegistry
-    access: Access
-    config: ServerConfig
-    is_ready: Callable[[], bool]
-    on_refused: Callable[[str, ProtocolError], None]
-    descriptors: Descriptors
-    tls: Tls | None = None
-
-
-class Listener(Protocol):
-    """A port of a platform's own, for what does not come by WebSocket.
-
-    Attributes:
-        setting: the name of the setting that is its port.
-        is_optional: whether the server goes on without it if the port cannot be had.
-    """
-
-    name: str
-    setting: str
-    is_optional: bool
-
-    @property
-    def port(self) -> int:
-        """The port that is asked for; once it is listened on, that one."""
-        ...
-
-    async def start(self) -> None:
-        """Listen; raise OSError if the address cannot be had."""
-        ...
-
-    async def aclose(self) -> None:
-        """Stop accepting, end every call in order, and close; before or after a start, too."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class Platform(Generic[S]):
     """One platform.
 
@@ -142,12 +91,13 @@ class Platform(Generic[S]):
         routes: by the first part of the path, e.g. ``/twilio``; each makes a route from the
             platform's settings.
         settings: what it adds to the ``telephony`` group.
-        listen: makes the listener of a platform that needs one; None: its settings want none.
+        has_ports: whether it may listen on ports of its own, for what does not come by WebSocket:
+            its folder has a ``server.py`` with :data:`~stream_server.streams.listeners.Listen`.
     """
 
     routes: Mapping[str, Callable[[S, RouteContext], Route]]
     settings: type[S]
-    listen: Callable[[S, ListenerContext], Listener | None] = lambda settings, context: None
+    has_ports: bool = False
 
 
 class PlatformRoute:

@@ -22,12 +22,12 @@ from stream_server.config import ServerConfig
 from stream_server.engines import EngineSource
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
-from stream_server.platforms import make_listeners, make_routes
-from stream_server.platforms.platform import Listener, ListenerContext
+from stream_server.platforms import make_routes
 from stream_server.recording import Recordings
 from stream_server.rights import Rights
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.handshakes import Descriptors
+from stream_server.streams.listeners import Listener, ListenerContext, make_listeners
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import Held, ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat, Told
@@ -152,9 +152,7 @@ class LocalIngest:
             descriptors=context.descriptors,
             tls=context.tls,
         )
-        self._listeners = (
-            make_listeners(config.telephony, listener_context) if has_listeners else []
-        )
+        self._listeners = make_listeners(listener_context) if has_listeners else []
 
     @property
     def port(self) -> int:

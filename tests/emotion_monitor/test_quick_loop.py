@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from emotion_monitor.serve import SWITCH_INTERVAL_S, run
+from emotion_monitor.event_loop import SWITCH_INTERVAL_S, run
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
 from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.platforms.asterisk.server import AudioSocketServer
-from stream_server.platforms.platform import ListenerContext
 from stream_server.streams.handshakes import Descriptors
+from stream_server.streams.listeners import ListenerContext
 from stream_server.wire.results import StreamClosed
 from tests.support.live_lab import Lab, LabEngine, live_lab
 

@@ -14,11 +14,11 @@ from typing import Any, Self
 
 from stream_server.config import ServerConfig, StreamsConfig
 from stream_server.platforms import TelephonyConfig
-from stream_server.platforms.platform import ListenerContext
 from stream_server.platforms.siprec import SiprecConfig
 from stream_server.platforms.siprec.messages import Request, Response, parse_message
 from stream_server.platforms.siprec.server import SiprecServer
 from stream_server.streams.handshakes import Descriptors
+from stream_server.streams.listeners import ListenerContext
 from stream_server.wire.results import StreamClosed
 from tests.support.live_lab import Lab
 

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -27,9 +27,7 @@ from ser_engine.errors import CheckpointError
 from ser_engine.labels import LabelSet
 from ser_engine.models.emotion2vec.network import Emotion2vecSizes, build
 from ser_engine.models.model import Checkpoint, Network
-
-if TYPE_CHECKING:
-    from ser_engine.core.engine import Core
+from ser_engine.types import Core
 
 
 @dataclass(frozen=True, slots=True, eq=False)

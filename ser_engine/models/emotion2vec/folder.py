@@ -33,6 +33,12 @@ from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
 from ser_engine.labels import LabelSet
 from ser_engine.models.emotion2vec.checkpoint import Emotion2vecCheckpoint, read_weights
 from ser_engine.models.emotion2vec.network import Emotion2vecSizes
+from ser_engine.models.emotion2vec.reference import (
+    CONFIG_FILE,
+    PUBLISHED_FILES,
+    TOKENS_FILE,
+    WEIGHTS_FILE,
+)
 from ser_engine.types import ModelInfo
 
 _MAX_CONV_LAYERS = 64
@@ -248,9 +254,6 @@ class _Section:
         return number
 
 
-CONFIG_FILE = "config.yaml"
-TOKENS_FILE = "tokens.txt"
-WEIGHTS_FILE = "model.pt"
 HUB_FILE = "configuration.json"
 
 FUNASR_LICENCE = (
@@ -265,11 +268,6 @@ _UNSTATED_LICENCE = "not stated in the model's folder; ask its publisher"
 ABSTAIN_BELOW = 0.5
 """Its publisher measured no such threshold. Below one half the model itself says that the label is
 likelier wrong than right."""
-
-
-def is_published_folder(folder: Path) -> bool:
-    """Return whether the three files of a published model are there."""
-    return all((folder / name).is_file() for name in (CONFIG_FILE, TOKENS_FILE, WEIGHTS_FILE))
 
 
 def load_folder(folder: Path, *, name: str | None = None) -> Emotion2vecCheckpoint:
@@ -309,12 +307,11 @@ def check_folder(folder: Path) -> None:
             f"got {got} at {folder}, expected a folder with {CONFIG_FILE}, {TOKENS_FILE} and"
             f" {WEIGHTS_FILE}; check model.name"
         )
-    names = (CONFIG_FILE, TOKENS_FILE, WEIGHTS_FILE)
-    missing = [name for name in names if not (folder / name).is_file()]
+    missing = [name for name in PUBLISHED_FILES if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"got {folder} without {' and '.join(missing)}, expected {', '.join(names)}; fetch the"
-            " folder again from its publisher"
+            f"got {folder} without {' and '.join(missing)}, expected {', '.join(PUBLISHED_FILES)};"
+            " fetch the folder again from its publisher"
         )
 
 

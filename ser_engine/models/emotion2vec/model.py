@@ -17,13 +17,9 @@ import torch
 from ser_engine.config import ModelConfig
 from ser_engine.errors import CheckpointError
 from ser_engine.models.emotion2vec.folder import (
-    CONFIG_FILE,
     FUNASR_LICENCE,
     HUB_FILE,
-    TOKENS_FILE,
-    WEIGHTS_FILE,
     check_folder,
-    is_published_folder,
     load_folder,
     model_name,
 )
@@ -35,6 +31,11 @@ from ser_engine.models.emotion2vec.prepared import (
     prepared_file,
     prepared_folders,
     read_prepared_info,
+)
+from ser_engine.models.emotion2vec.reference import (
+    PUBLISHED_FILES,
+    WEIGHTS_FILE,
+    is_published_folder,
 )
 from ser_engine.models.hub import HUB_CLIENTS, HubClient, Published, cached_folders
 from ser_engine.models.model import Checkpoint, Form, Model, ModelOnDisk
@@ -52,7 +53,7 @@ class Emotion2vecModel(Model):
         self.published = Published(
             name,
             {"modelscope": f"iic/{name}", "huggingface": f"emotion2vec/{name}"},
-            files=(CONFIG_FILE, TOKENS_FILE, WEIGHTS_FILE),
+            files=PUBLISHED_FILES,
             optional_files=(HUB_FILE,),
         )
 

@@ -37,15 +37,17 @@ from ser_engine.models.emotion2vec.checkpoint import (
 )
 from ser_engine.models.emotion2vec.folder import (
     ABSTAIN_BELOW,
-    CONFIG_FILE,
-    TOKENS_FILE,
-    WEIGHTS_FILE,
     check_folder,
-    is_published_folder,
     load_folder,
     model_name,
 )
 from ser_engine.models.emotion2vec.network import Emotion2vecSizes
+from ser_engine.models.emotion2vec.reference import (
+    CONFIG_FILE,
+    TOKENS_FILE,
+    WEIGHTS_FILE,
+    is_published_folder,
+)
 from ser_engine.types import ModelInfo
 
 PREPARED_FILE = "model.safetensors"

@@ -1,4 +1,4 @@
-"""FunASR itself, as the reference the other runtimes are held against.
+"""FunASR itself, as the reference the other runtimes are held against, and the folders it reads.
 
 FunASR runs one window at a time from its samples and scores it as a whole. Its frame features are
 at hand, though, and its head is linear, so the head applied to each frame gives frame logits whose
@@ -15,8 +15,17 @@ import numpy as np
 import torch
 
 from ser_engine.errors import CheckpointError, RuntimeUnavailableError, WindowError, how_to_install
-from ser_engine.models.emotion2vec.folder import is_published_folder
 from ser_engine.types import ModelInfo, Window, WindowResult, window_fault
+
+CONFIG_FILE = "config.yaml"
+TOKENS_FILE = "tokens.txt"
+WEIGHTS_FILE = "model.pt"
+PUBLISHED_FILES = (CONFIG_FILE, TOKENS_FILE, WEIGHTS_FILE)
+
+
+def is_published_folder(folder: Path) -> bool:
+    """Return whether the three files of a published model are there."""
+    return all((folder / name).is_file() for name in PUBLISHED_FILES)
 
 
 class FunasrEngine:
@@ -29,8 +38,8 @@ class FunasrEngine:
     def __init__(self, info: ModelInfo, device: str, threads: int) -> None:
         if not is_published_folder(Path(info.source)):
             raise CheckpointError(
-                f"got a model from {info.source}, expected a published folder (config.yaml,"
-                " tokens.txt, model.pt): the funasr runtime reads no other"
+                f"got a model from {info.source}, expected a published folder"
+                f" ({', '.join(PUBLISHED_FILES)}): the funasr runtime reads no other"
             )
         try:
             from funasr import AutoModel

@@ -11,8 +11,6 @@ from typing import Annotated
 
 from ser_engine.config import Range, check_fields
 from stream_server.platforms.platform import (
-    Listener,
-    ListenerContext,
     Platform,
     TelephonySettings,
 )
@@ -38,13 +36,4 @@ class AmazonConnectSettings(TelephonySettings):
     amazon_connect: AmazonConnectConfig = field(default_factory=AmazonConnectConfig)
 
 
-def _listen(settings: AmazonConnectSettings, context: ListenerContext) -> Listener | None:
-    if settings.amazon_connect.port < 0:
-        return None
-    # Needs asyncio and the streams: not for a client, which reads the settings, too.
-    from stream_server.platforms.amazon_connect.server import AmazonConnectServer
-
-    return AmazonConnectServer(context)
-
-
-PLATFORM = Platform({}, AmazonConnectSettings, _listen)
+PLATFORM = Platform({}, AmazonConnectSettings, has_ports=True)

@@ -22,9 +22,9 @@ from stream_server.access.policy import team_of_stream
 from stream_server.platforms.amazon_connect import AmazonConnectSettings
 from stream_server.platforms.amazon_connect.contact import Announcement, ContactAudio
 from stream_server.platforms.authenticators import TokenAuthenticator
-from stream_server.platforms.platform import ListenerContext
 from stream_server.platforms.route import Handshake, retry_after
 from stream_server.streams.connection import failure, reason_of
+from stream_server.streams.listeners import ListenerContext
 from stream_server.streams.registry import RunningStream
 from stream_server.streams.runner import TrackReport
 from stream_server.wire.dialect import AudioData
@@ -45,7 +45,7 @@ _AGAIN_S = 1.0
 
 
 class AmazonConnectServer:
-    """A :class:`~stream_server.platforms.platform.Listener` for the announcements of contacts."""
+    """A :class:`~stream_server.streams.listeners.Listener` for the announcements of contacts."""
 
     name = "amazon_connect"
     setting = "telephony.amazon_connect.port"
@@ -155,6 +155,12 @@ class AmazonConnectServer:
 
     def _forget(self, contact_id: str) -> None:
         self._contacts.pop(contact_id, None)
+
+
+def listen(context: ListenerContext) -> AmazonConnectServer | None:
+    """See :data:`~stream_server.streams.listeners.Listen`."""
+    is_off = context.config.telephony.of(AmazonConnectSettings).amazon_connect.port < 0
+    return None if is_off else AmazonConnectServer(context)
 
 
 class _KinesisVideo:

@@ -24,8 +24,6 @@ from stream_server.platforms.media_stream import (
     key_mark,
 )
 from stream_server.platforms.platform import (
-    Listener,
-    ListenerContext,
     Platform,
     PlatformRoute,
     RouteContext,
@@ -207,11 +205,4 @@ def _route(settings: AsteriskSettings, context: RouteContext) -> Route:
     )
 
 
-def _listen(settings: AsteriskSettings, context: ListenerContext) -> Listener | None:
-    # Needs asyncio and the streams: not for a client, which reads the settings, too.
-    from stream_server.platforms.asterisk.server import AudioSocketServer
-
-    return None if settings.audiosocket.port < 0 else AudioSocketServer(context)
-
-
-PLATFORM = Platform({"/asterisk": _route}, AsteriskSettings, _listen)
+PLATFORM = Platform({"/asterisk": _route}, AsteriskSettings, has_ports=True)

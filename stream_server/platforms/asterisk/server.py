@@ -27,9 +27,9 @@ from stream_server.platforms.asterisk.audiosocket import (
 )
 from stream_server.platforms.asterisk.call import AudioSocketCall
 from stream_server.platforms.media_stream import DTMF_MARK
-from stream_server.platforms.platform import ListenerContext
 from stream_server.rtp.ports import is_within
 from stream_server.streams.connection import reason_of
+from stream_server.streams.listeners import ListenerContext
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
@@ -45,7 +45,7 @@ _MAX_CONNECTIONS_MORE = 256
 
 
 class AudioSocketServer:
-    """A :class:`~stream_server.platforms.platform.Listener` that pairs connections of one call."""
+    """A :class:`~stream_server.streams.listeners.Listener` that pairs connections of one call."""
 
     name = "audiosocket"
     setting = "telephony.audiosocket.port"
@@ -172,6 +172,12 @@ class AudioSocketServer:
     def _forget(self, call: AudioSocketCall) -> None:
         if self._calls.get(call.call_id) is call:
             del self._calls[call.call_id]
+
+
+def listen(context: ListenerContext) -> AudioSocketServer | None:
+    """See :data:`~stream_server.streams.listeners.Listen`."""
+    is_off = context.config.telephony.of(AsteriskSettings).audiosocket.port < 0
+    return None if is_off else AudioSocketServer(context)
 
 
 class _Connection:

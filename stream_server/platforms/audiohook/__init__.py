@@ -9,6 +9,7 @@ from typing import Annotated
 
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
+from stream_server.platforms.audiohook.signature import SignatureVerifier, authority_of
 from stream_server.platforms.platform import Platform, RouteContext, TelephonySettings
 from stream_server.platforms.route import Route
 
@@ -56,7 +57,16 @@ def _route(settings: AudioHookSettings, context: RouteContext) -> Route:
     # Imported here: it logs, and commands read the settings without the server's packages.
     from stream_server.platforms.audiohook.route import AudioHookRoute
 
-    return AudioHookRoute(settings, context.access)
+    hook = settings.audiohook
+    verifier: SignatureVerifier | None = None
+    if hook.keys:
+        verifier = SignatureVerifier(
+            {key: base64.b64decode(secret) for key, secret in hook.keys.items()},
+            max_age_s=hook.max_age_s,
+            authority=authority_of(settings.public_url) if settings.public_url else "",
+        )
+    event_interval_ms = hook.event_interval_ms if hook.events else None
+    return AudioHookRoute(settings.roles, context.access, verifier, event_interval_ms)
 
 
 PLATFORM = Platform({"/audiohook": _route}, AudioHookSettings)

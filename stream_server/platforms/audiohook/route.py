@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import time
 
 import structlog
 
 from stream_server.access import SIGNED, Access, Who
 from stream_server.logs import SparseLog
-from stream_server.platforms.audiohook import AudioHookSettings
 from stream_server.platforms.audiohook.dialect import AudioHookDialect
 from stream_server.platforms.audiohook.messages import is_uuid
-from stream_server.platforms.audiohook.signature import SignatureVerifier, authority_of
+from stream_server.platforms.audiohook.signature import SignatureVerifier
 from stream_server.platforms.route import Admission, Handshake, Refusal, json_refusal
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
@@ -24,23 +22,26 @@ class AudioHookRoute:
 
     An unauthorized client is let into the WebSocket and refused when it opens the session: Genesys
     shows its operators that answer, but not one to the handshake.
+
+    Args:
+        verifier: of signatures; None: an access token, or none on loopback.
+        event_interval_ms: audio between two events for Genesys; None: it is sent none.
     """
 
     subprotocols: tuple[str, ...] = ()
 
-    def __init__(self, settings: AudioHookSettings, access: Access) -> None:
-        self._roles = settings.roles
+    def __init__(
+        self,
+        roles: tuple[str, str],
+        access: Access,
+        verifier: SignatureVerifier | None,
+        event_interval_ms: int | None,
+    ) -> None:
+        self._roles = roles
         self._access = access
         self._refusals = SparseLog()
-        hook = settings.audiohook
-        self._event_interval_ms = hook.event_interval_ms if hook.events else None
-        self._verifier: SignatureVerifier | None = None
-        if hook.keys:
-            self._verifier = SignatureVerifier(
-                {key: base64.b64decode(secret) for key, secret in hook.keys.items()},
-                max_age_s=hook.max_age_s,
-                authority=authority_of(settings.public_url) if settings.public_url else "",
-            )
+        self._verifier = verifier
+        self._event_interval_ms = event_interval_ms
 
     def admit(self, handshake: Handshake) -> Admission:
         """Let a client in; what it may not do, the dialect refuses."""

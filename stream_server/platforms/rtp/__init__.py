@@ -12,8 +12,6 @@ from typing import Annotated, Literal
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from stream_server.platforms.platform import (
-    Listener,
-    ListenerContext,
     Platform,
     TelephonySettings,
     check_networks,
@@ -95,12 +93,4 @@ class RtpSettings(TelephonySettings):
     rtp: RtpConfig = field(default_factory=RtpConfig)
 
 
-def _listen(settings: RtpSettings, context: ListenerContext) -> Listener | None:
-    # Needs asyncio and the streams: not for a client, which reads the settings, too.
-    from stream_server.platforms.rtp.server import RtpServer
-
-    is_off = settings.rtp.port < 0 and not settings.rtp.call_ports
-    return None if is_off else RtpServer(context)
-
-
-PLATFORM = Platform({}, RtpSettings, _listen)
+PLATFORM = Platform({}, RtpSettings, has_ports=True)

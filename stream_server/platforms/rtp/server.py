@@ -18,13 +18,13 @@ from typing import TypeVar
 import structlog
 
 from stream_server.platforms.media_stream import call_spec
-from stream_server.platforms.platform import ListenerContext
 from stream_server.platforms.rtp import RtpSettings
 from stream_server.rtp.codecs import EVENT, STATIC_TYPES, Payloads, RtpCodec, payloads_of
 from stream_server.rtp.packets import RtpPacket, RtpTrack, parse_packet
 from stream_server.rtp.ports import is_within, open_port
 from stream_server.rtp.reports import ended_sources, is_control
 from stream_server.rtp.stream import RtpLine, RtpStream, format_of
+from stream_server.streams.listeners import ListenerContext
 from stream_server.streams.registry import RunningStream
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
@@ -40,7 +40,7 @@ _REFUSED_S = 5.0
 
 
 class RtpServer:
-    """A :class:`~stream_server.platforms.platform.Listener` for RTP that nothing announces."""
+    """A :class:`~stream_server.streams.listeners.Listener` for RTP that nothing announces."""
 
     name = ROUTE
     is_optional = False
@@ -250,6 +250,13 @@ class RtpServer:
         if self._refused.get(key, now_s) <= now_s:
             _remember(self._refused, key, now_s + _REFUSED_S)
             self._context.on_refused(ROUTE, error)
+
+
+def listen(context: ListenerContext) -> RtpServer | None:
+    """See :data:`~stream_server.streams.listeners.Listen`."""
+    rtp = context.config.telephony.of(RtpSettings).rtp
+    is_off = rtp.port < 0 and not rtp.call_ports
+    return None if is_off else RtpServer(context)
 
 
 class _Call:

@@ -13,8 +13,6 @@ from typing import Annotated
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from stream_server.platforms.platform import (
-    Listener,
-    ListenerContext,
     Platform,
     TelephonySettings,
     check_networks,
@@ -84,12 +82,4 @@ class SiprecSettings(TelephonySettings):
     siprec: SiprecConfig = field(default_factory=SiprecConfig)
 
 
-def _listen(settings: SiprecSettings, context: ListenerContext) -> Listener | None:
-    # Needs asyncio and the streams: not for a client, which reads the settings, too.
-    from stream_server.platforms.siprec.server import SiprecServer
-
-    siprec = settings.siprec
-    return None if siprec.port < 0 and siprec.tls_port < 0 else SiprecServer(context)
-
-
-PLATFORM = Platform({}, SiprecSettings, _listen)
+PLATFORM = Platform({}, SiprecSettings, has_ports=True)

@@ -19,7 +19,6 @@ from typing import Any
 import structlog
 
 from stream_server.access.tls import HANDSHAKE_S, Tls
-from stream_server.platforms.platform import ListenerContext
 from stream_server.platforms.siprec import SiprecSettings
 from stream_server.platforms.siprec.agent import (
     Dialog,
@@ -34,6 +33,7 @@ from stream_server.platforms.siprec.call import ROUTE, RecordingCall
 from stream_server.platforms.siprec.messages import StreamParser, parse_message
 from stream_server.rtp.ports import RtpPorts, is_within, open_port
 from stream_server.streams.connection import failure
+from stream_server.streams.listeners import ListenerContext
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
@@ -55,7 +55,7 @@ _GOODBYE_S = 2.0
 
 
 class SiprecServer:
-    """A :class:`~stream_server.platforms.platform.Listener` that takes recording sessions."""
+    """A :class:`~stream_server.streams.listeners.Listener` that takes recording sessions."""
 
     name = ROUTE
     is_optional = False
@@ -388,6 +388,13 @@ class SiprecServer:
             probe.connect((peer.host, peer.port or 5060))
             return str(probe.getsockname()[0])
         return self._host
+
+
+def listen(context: ListenerContext) -> SiprecServer | None:
+    """See :data:`~stream_server.streams.listeners.Listen`."""
+    siprec = context.config.telephony.of(SiprecSettings).siprec
+    is_off = siprec.port < 0 and siprec.tls_port < 0
+    return None if is_off else SiprecServer(context)
 
 
 def _port_of(server: asyncio.Server) -> int:

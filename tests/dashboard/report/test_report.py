@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from dashboard.report import report_of_file
 from dashboard.report.page import LANGUAGES, report_page, words
-from ser_engine.files.results import FileAnalysis
+from ser_engine.files.analysis import FileAnalysis
 from ser_engine.schema import Segment
 from ser_engine.timeline.course import whole_of
 from tests.support.dashboard_lab import make_analysis, serve_dashboard

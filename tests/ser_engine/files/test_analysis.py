@@ -20,7 +20,7 @@ from ser_engine.files import (
     Granularity,
     SpeakerResult,
 )
-from ser_engine.files.documents import document_of, json_chunks
+from ser_engine.files.analysis import document_of, json_chunks
 from ser_engine.schema import RESULT_VERSION, ChannelResult, FileResult
 from ser_engine.speakers import Turn
 from ser_engine.types import FloatArray

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_engine.files.folders import MAX_NAME_BYTES, safe_name
+from ser_engine.files.whole_files import MAX_NAME_BYTES, safe_name
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_engine.files.folders import new_folder, whole_file
+from ser_engine.files.whole_files import new_folder, whole_file
 
 
 def test_a_file_takes_the_place_of_the_former_one(tmp_path: Path):

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_engine.config import VadConfig
+from ser_engine.timeline.channel import make_detector
 from ser_engine.timeline.speech import (
     EverythingIsSpeech,
     WebRtcDetector,
-    make_detector,
     sound_powers,
 )
 from ser_engine.types import FloatArray

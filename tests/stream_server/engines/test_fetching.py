@@ -15,7 +15,7 @@ import pytest
 
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.errors import CheckpointError, HubUnavailableError, RuntimeUnavailableError
-from ser_engine.models.emotion2vec.folder import is_published_folder
+from ser_engine.models.emotion2vec.reference import is_published_folder
 from ser_engine.models.hub import FetchProgress
 from stream_server.engines import child_main
 from stream_server.engines.fetching import fetch_in_child, in_daemon_thread, prepare_in_child

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
-from ser_engine.core.engine import Core
 from ser_engine.core.factory import build_engine
 from ser_engine.errors import CheckpointError, RuntimeUnavailableError
 from ser_engine.frames import num_frames
@@ -17,7 +16,7 @@ from ser_engine.models.compact import COMPACT, COMPACT_WEIGHTS, Compact
 from ser_engine.models.compact.front_end import FrontEnd
 from ser_engine.models.registry import find_model
 from ser_engine.timeline.smoothing import softmax
-from ser_engine.types import FloatArray, Window, WindowResult
+from ser_engine.types import Core, FloatArray, Window, WindowResult
 from tests.requirements import REPOSITORY
 
 EMOTION2VEC_NAMES = (

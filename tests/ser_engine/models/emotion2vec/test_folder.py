@@ -10,11 +10,11 @@ from benchmarks.random_checkpoint import LABELS_OF_FIVE_CLASSES, write_random_ch
 from ser_engine.errors import CheckpointError
 from ser_engine.models.emotion2vec.folder import (
     FUNASR_LICENCE,
-    is_published_folder,
     load_folder,
     model_name,
     read_labels,
 )
+from ser_engine.models.emotion2vec.reference import is_published_folder
 
 
 def test_a_published_folder_is_read(published: Path) -> None:

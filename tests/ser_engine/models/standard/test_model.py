@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
-from ser_engine.core.engine import Core
 from ser_engine.core.factory import build_engine
 from ser_engine.core.runtimes import onnx_runtime, openvino_runtime
 from ser_engine.frames import num_frames
@@ -17,7 +16,7 @@ from ser_engine.models.model import Network
 from ser_engine.models.registry import find_model
 from ser_engine.models.standard import STANDARD, STANDARD_WEIGHTS
 from ser_engine.timeline.smoothing import softmax
-from ser_engine.types import FloatArray, Window, WindowResult
+from ser_engine.types import Core, FloatArray, Window, WindowResult
 from training.tones import KINDS, tone
 
 

@@ -17,8 +17,8 @@ from stream_server.access import AccessConfig
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.amazon_connect import AmazonConnectConfig
 from stream_server.platforms.amazon_connect.server import PATH, AmazonConnectServer
-from stream_server.platforms.platform import ListenerContext
 from stream_server.streams.handshakes import Descriptors
+from stream_server.streams.listeners import ListenerContext
 from stream_server.wire.results import StreamClosed, StreamOpened
 from tests.stream_server.streams.timelines import tiles, timeline
 from tests.support.kinesis import (

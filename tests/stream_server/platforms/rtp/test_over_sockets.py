@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from stream_server.config import ServerConfig
 from stream_server.platforms import TelephonyConfig
-from stream_server.platforms.platform import ListenerContext
 from stream_server.platforms.rtp import RtpConfig
 from stream_server.platforms.rtp.server import RtpServer
 from stream_server.rtp.packets import parse_packet
 from stream_server.rtp.reports import ended_sources
 from stream_server.streams.handshakes import Descriptors
+from stream_server.streams.listeners import ListenerContext
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.results import Marked, StreamClosed, StreamOpened
 from tests.stream_server.decoding.test_tracks import CUSTOMER, STEP, changes, expected_changes

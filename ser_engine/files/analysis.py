@@ -1,4 +1,4 @@
-"""The analysis of a file as :class:`ser_engine.schema.FileResult`, whole or as chunks of JSON.
+"""The analysis of a file, and as :class:`ser_engine.schema.FileResult`, whole or in chunks of JSON.
 
 The frames of an hour are 180,000 rows. :func:`json_chunks` never holds the text of all of them, and
 a page is given no more than :data:`MAX_ROWS` rows of a channel: neighbours are averaged.
@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from ser_engine.errors import ConfigError
+from ser_engine.files.options import AnalysisOptions
 from ser_engine.files.results import (
     ChannelAnalysis,
-    FileAnalysis,
     FrameResult,
     PieceResult,
     SpeakerResult,
     StreamResult,
     UtteranceResult,
 )
+from ser_engine.files.tables import Columns, columns_of_pieces, columns_of_results, data_frame
 from ser_engine.frames import samples_to_s
 from ser_engine.schema import (
     POSTERIOR_DECIMALS,
@@ -32,6 +34,7 @@ from ser_engine.schema import (
     FileResult,
     Frames,
     LabelName,
+    Measures,
     Overall,
     Piece,
     Span,
@@ -39,12 +42,93 @@ from ser_engine.schema import (
     rounded,
     rounded_all,
 )
+from ser_engine.types import FloatArray, ModelInfo
+
+if TYPE_CHECKING:
+    import pandas
 
 MAX_ROWS = 6000
 """Frames of a channel that a page draws: more than any screen has columns."""
 
 _CHUNK_ROWS = 2000
 _encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileAnalysis:
+    """A whole file.
+
+    Attributes:
+        name: of the file, as its owner calls it.
+        model: that scored it.
+        options: what was asked for, as far as it makes a difference.
+        duration_s: of the recording.
+        rate_hz: sample rate of the file.
+        channels: those that were analysed, in their order; never mixed.
+        measures: of the conversation; None: speech was not detected.
+        analysed: their indices in the file; (): all of them, in their order.
+    """
+
+    name: str
+    model: ModelInfo
+    options: AnalysisOptions
+    duration_s: float
+    rate_hz: int
+    channels: tuple[ChannelAnalysis, ...]
+    measures: Measures | None = None
+    analysed: tuple[int, ...] = ()
+
+    @property
+    def numbered(self) -> list[tuple[int, ChannelAnalysis]]:
+        """The channels with their indices in the file."""
+        indices = self.analysed or range(len(self.channels))
+        return list(zip(indices, self.channels, strict=True))
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory it takes."""
+        return sum(channel.num_bytes for channel in self.channels)
+
+    @property
+    def embedding(self) -> FloatArray | None:
+        """That of the channel, or of several one array with an axis for them in front.
+
+        A channel that could not be scored is NaN among others; None: no channel has any.
+        """
+        found = [channel.embedding for channel in self.channels]
+        known = [array for array in found if array is not None]
+        if not known or len(found) == 1:
+            return found[0]
+        return np.stack([np.full_like(known[0], np.nan) if a is None else a for a in found])
+
+    def document(self) -> FileResult:
+        """Return the result as it is written, sent and printed: ``docs/reference/results.md``."""
+        return document_of(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return :meth:`document` as plain data."""
+        document: dict[str, Any] = msgspec.to_builtins(self.document())
+        return document
+
+    def demo_json(self, *, scores: bool = False) -> Any:
+        """Return what the emotion2vec+ web demo would; see :func:`demo_of`."""
+        return demo_of(self, scores=scores)
+
+    def to_dataframe(self, *, pieces: bool = False) -> pandas.DataFrame:
+        """Return a table: a row an utterance, frame or point, and a column a class.
+
+        Args:
+            pieces: a row a piece instead, whatever the granularity.
+
+        Raises:
+            RuntimeUnavailableError: pandas is not installed.
+        """
+        return data_frame(self.columns(pieces=pieces))
+
+    def columns(self, *, pieces: bool = False) -> Columns:
+        """Return a row an utterance, frame or point of every channel; ``pieces``: a row a piece."""
+        make = columns_of_pieces if pieces else columns_of_results
+        return make(self.name, self.numbered)
 
 
 def document_of(analysis: FileAnalysis, *, max_rows: int | None = None) -> FileResult:
