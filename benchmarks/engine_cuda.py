@@ -25,8 +25,8 @@ from ser_engine.core.engine import EngineCore
 from ser_engine.core.features import FeatureExtractor
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.frames import num_frames
+from ser_engine.models.emotion2vec import Emotion2vecSizes, build
 from ser_engine.models.emotion2vec.folder import load_folder
-from ser_engine.models.emotion2vec.network import Emotion2vecSizes, build
 from ser_engine.types import Window, WindowResult
 
 WINDOW, STEP = 64_000, 8_000

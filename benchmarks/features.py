@@ -29,9 +29,9 @@ from ser_engine.core.engine import EngineCore
 from ser_engine.core.features import FeatureExtractor
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
+from ser_engine.models.emotion2vec import build
 from ser_engine.models.emotion2vec.checkpoint import Emotion2vecCheckpoint
 from ser_engine.models.emotion2vec.folder import load_folder
-from ser_engine.models.emotion2vec.network import build
 from ser_engine.models.normalisation import FirstLayer
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, Window, WindowResult

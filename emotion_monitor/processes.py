@@ -130,7 +130,7 @@ class Children:
         Raises:
             OSError: the port cannot be had.
         """
-        from stream_server.streams.ingest import named_port
+        from stream_server.streams.listeners import named_port
 
         listen = self._settings.stream_server.listen
         with named_port("listen.port", listen.host, listen.port, "--port"):

@@ -18,8 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from mic_client.connection import FailedTry, describe_close, open_connection
 from mic_client.errors import ConnectionFailedError, RefusedError
-from stream_server.wire.backoff import Backoff
-from stream_server.wire.errors import CLOSE_NORMAL
+from stream_server.wire.errors import CLOSE_NORMAL, Backoff
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot, decode_feed_message
 from stream_server.wire.results import Result, StreamClosed
 

@@ -32,8 +32,7 @@ from mic_client.connection import (
 )
 from mic_client.errors import ConnectionFailedError, RefusedError, StreamEndedError
 from mic_client.sources import Chunk, Source, SourceItem
-from stream_server.wire.backoff import Backoff
-from stream_server.wire.errors import ProtocolError
+from stream_server.wire.errors import Backoff, ProtocolError
 from stream_server.wire.messages import ChannelSpec, Error, Ready, ServerMessage, Want
 from stream_server.wire.native_client import DEFAULT_KEPT_S, ClientState, NativeClient
 from stream_server.wire.replay_log import CannotBeginAnewError

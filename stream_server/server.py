@@ -46,7 +46,8 @@ from stream_server.recording import Recordings
 from stream_server.rights import Halt, Rights
 from stream_server.store import Store, StoreError
 from stream_server.streams.handshakes import Descriptors, raise_limit
-from stream_server.streams.ingest import Ingest, IngestContext, LocalIngest, named_port
+from stream_server.streams.ingest import Ingest, IngestContext, LocalIngest
+from stream_server.streams.listeners import named_port
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens
 from stream_server.wire.messages import Heartbeat, Told

@@ -24,13 +24,6 @@ from ser_engine.files.decoders import (
     UnknownFormatError,
     wav_codec,
 )
-from ser_engine.files.formats import (
-    CONTAINERS,
-    HEADERS,
-    SHARED_CONTAINERS,
-    START_BYTES,
-    name_of,
-)
 from ser_engine.files.layout import layout_of
 from ser_engine.files.media_decoder import MediaDecoder
 from ser_engine.files.pieces import Layout
@@ -60,6 +53,55 @@ RAW_SUFFIXES = frozenset((".raw", ".pcm", ".ulaw", ".alaw", ".ul", ".al", ".sln"
 """Endings of names that samples without a header go by."""
 
 _READABLE = "WAV, FLAC, Ogg (Vorbis, Opus) or MP3"
+
+# What a file is by its first bytes. Its name does not decide.
+
+_START_BYTES = 512
+"""What is looked at: two packets of an MPEG transport stream fit."""
+
+_CONTAINERS = (
+    (4, b"ftyp", "mov", "M4A or MP4"),
+    (0, b"\x1aE\xdf\xa3", "matroska", "WebM or Matroska"),
+    (0, b"#!AMR", "amr", "AMR"),
+    (0, bytes.fromhex("3026b2758e66cf11"), "asf", "WMA"),
+    *((0, bytes((0xFF, second)), "aac", "AAC") for second in (0xF0, 0xF1, 0xF8, 0xF9)),
+)
+"""Where a file of FFmpeg's says so, what it says, FFmpeg's name of the format, and people's."""
+
+_HEADERS = (
+    *(b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"OggS", b"fLaC", b"caff", b".snd", b"#!AMR"),
+    *(b"ID3", b"\x1aE\xdf\xa3", bytes.fromhex("3026b2758e66cf11")),
+)
+"""What begins a file that is no raw samples, however it is told to be read."""
+
+_SHARED_CONTAINERS = {
+    **{b"RIFF": "wav", b"RIFX": "wav", b"RF64": "wav", b"BW64": "wav"},
+    **{b"OggS": "ogg", b"caff": "caf"},
+}
+"""Formats of libsndfile that may hold what only FFmpeg decodes, by what they start with."""
+
+_OTHERS = (
+    (b"FLV\x01", "Flash video (FLV)"),
+    (b"wvpk", "WavPack"),
+    (b"TTA1", "True Audio"),
+    (b"MAC ", "Monkey's Audio"),
+    (b".RMF", "RealMedia"),
+    (b"\x0b\x77", "AC-3"),
+    (b"\x7f\xfe\x80\x01", "DTS"),
+    (b"nut/multimedia container", "NUT"),
+    (b"\x00\x00\x01\xba", "MPEG program stream"),
+    (b"MThd", "MIDI, which holds notes and no sound"),
+    (b"#EXTM3U", "a playlist, which names recordings and holds none"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"%PDF", "PDF"),
+    (b"\x89PNG", "a picture (PNG)"),
+    (b"\xff\xd8\xff", "a picture (JPEG)"),
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file it stands for"),
+)
+_TS_PACKET_BYTES = 188
 
 
 class AudioFile:
@@ -234,7 +276,7 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
             # Whoever opens a pipe waits for somebody who writes to it.
             raise DecodeError("cannot be read: got a folder, a pipe or a device, expected a file")
         with path.open("rb") as file:
-            start = file.read(START_BYTES)
+            start = file.read(_START_BYTES)
     except FileNotFoundError:
         raise DecodeError("there is no such file") from None
     except OSError as error:
@@ -243,7 +285,7 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
         raise DecodeError("the file is empty")
     if raw is not None and not _has_header(start):
         return RawDecoder(path, raw), Layout()
-    for at, sign, container, kind in CONTAINERS:
+    for at, sign, container, kind in _CONTAINERS:
         if start[at:].startswith(sign):
             layout = layout_of(path)
             try:
@@ -259,7 +301,7 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
             return JoinedDecoder(path, layout.parts), layout
         return SoundDecoder(path, *layout.parts), layout
     except UnknownFormatError as error:
-        if (shared := SHARED_CONTAINERS.get(start[:4])) is not None:
+        if (shared := _SHARED_CONTAINERS.get(start[:4])) is not None:
             with contextlib.suppress(ImportError, DecodeError):
                 return MediaDecoder(path, shared), _as_one(layout)
         hint = ""
@@ -281,13 +323,13 @@ def _what(path: Path, start: bytes) -> str:
     """Return what a file is that no decoder reads; "" where nothing is known."""
     if (codec := wav_codec(path)) is not None:
         return f"got WAV with {codec}, which cannot be decoded"
-    name = name_of(start)
+    name = _name_of(start)
     return f"got {name}, which is not read" if name else ""
 
 
 def _has_header(start: bytes) -> bool:
     """Whether a file begins like one of a known format; not by two bytes, as raw samples may."""
-    return start[4:8] == b"ftyp" or start.startswith(HEADERS)
+    return start[4:8] == b"ftyp" or start.startswith(_HEADERS)
 
 
 def _of_library(error: Exception) -> str:
@@ -297,3 +339,23 @@ def _of_library(error: Exception) -> str:
     """
     words = " ".join(str(error).split())
     return f"it cannot be decoded: {words or type(error).__name__}"
+
+
+def _name_of(start: bytes) -> str | None:
+    """Return what a file is that is not read, in words; None: its first bytes do not say."""
+    if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
+        return "AVI"
+    if start[:1] == start[_TS_PACKET_BYTES : _TS_PACKET_BYTES + 1] == b"G":
+        # ISO/IEC 13818-1: every packet begins with 0x47.
+        return "an MPEG transport stream"
+    for sign, name in _OTHERS:
+        if start.startswith(sign):
+            return name
+    text = start.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"{", b"[")) and _is_text(start):
+        return "text (a web page, XML or JSON), perhaps an error in place of the file"
+    return None
+
+
+def _is_text(start: bytes) -> bool:
+    return not any(byte < 0x20 and byte not in b"\t\r\n" for byte in start)

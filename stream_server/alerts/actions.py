@@ -40,7 +40,7 @@ from stream_server.alerts import AlertRule
 from stream_server.alerts.notify import Notifier
 from stream_server.bus import Bus
 from stream_server.metrics import Metrics
-from stream_server.wire.backoff import Backoff
+from stream_server.wire.errors import Backoff
 from stream_server.wire.results import Alert, Result
 
 MAX_ATTEMPTS = 8

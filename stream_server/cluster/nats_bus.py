@@ -41,7 +41,7 @@ from stream_server.config import BusConfig
 from stream_server.store.audit import AuditEntry
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.tracing import add_span, take_traces
-from stream_server.wire.backoff import Backoff
+from stream_server.wire.errors import Backoff
 from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Alert, Result, StreamClosed, StreamOpened
 

@@ -36,7 +36,7 @@ from stream_server.bus import Bus
 from stream_server.config import FeedsConfig
 from stream_server.feeds.discovery import Discovery
 from stream_server.metrics import Metrics
-from stream_server.wire.backoff import Backoff
+from stream_server.wire.errors import Backoff
 from stream_server.wire.feed_messages import result_type
 from stream_server.wire.results import Alert, Point, Result, StreamClosed, StreamOpened, Summary
 

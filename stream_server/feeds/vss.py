@@ -30,7 +30,7 @@ from ser_engine.timeline.course import StateTracker
 from stream_server.bus import Bus
 from stream_server.config import FeedsConfig
 from stream_server.metrics import Metrics
-from stream_server.wire.backoff import Backoff
+from stream_server.wire.errors import Backoff
 from stream_server.wire.results import Point, Result, StreamClosed, StreamOpened
 
 Value = bool | float | str

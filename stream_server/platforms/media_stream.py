@@ -24,7 +24,9 @@ from typing import Any
 from stream_server.platforms.authenticators import Authenticator
 from stream_server.platforms.platform import PlatformRoute, RouteContext, TelephonySettings
 from stream_server.platforms.route import Handshake, Route
-from stream_server.tracks import CodedTracks, TrackAligner, TrackStats, track_format
+from stream_server.tracks import TrackAligner
+from stream_server.tracks.coded import CodedTracks, track_format
+from stream_server.tracks.track import TrackStats
 from stream_server.wire.audio_format import AudioFormat, ByteOrder, Encoding, Linear16
 from stream_server.wire.dialect import (
     BadMessages,

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stream_server.rtp.codecs import RtpCodec
+from stream_server.rtp import RtpCodec
 from stream_server.rtp.reports import Reception, is_control
 from stream_server.tracks.drift import OffsetFilter
 

@@ -13,13 +13,14 @@ from ser_engine.schema import CloseReason
 from stream_server.access import SIGNED
 from stream_server.config import ServerConfig
 from stream_server.platforms.media_stream import DTMF_MARK
-from stream_server.rtp.codecs import SAMPLE_BYTES, Payloads
+from stream_server.rtp import SAMPLE_BYTES, Payloads
 from stream_server.rtp.packets import RtpTrack, Timed
 from stream_server.streams.connection import failure, reason_of
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.streams.runner import TrackReport
 from stream_server.streams.socket import MessageRate
-from stream_server.tracks import CodedTracks, TrackAligner, track_format
+from stream_server.tracks import TrackAligner
+from stream_server.tracks.coded import CodedTracks, track_format
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, CodedAudio
 from stream_server.wire.errors import ErrorCode, ProtocolError

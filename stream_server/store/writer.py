@@ -29,7 +29,7 @@ from stream_server.bus import Mailbox, Subscription
 from stream_server.store.batch import BatchWriter
 from stream_server.store.database import StoreError, StoreUnavailableError, describe, is_away
 from stream_server.store.upkeep import touch
-from stream_server.wire.backoff import Backoff
+from stream_server.wire.errors import Backoff
 from stream_server.wire.results import Alert, Result
 
 T = TypeVar("T")

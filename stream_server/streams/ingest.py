@@ -6,14 +6,9 @@ and :class:`stream_server.cluster.front.WorkersIngest` in its place.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
-
-import structlog
 
 from stream_server.access import Access
 from stream_server.access.tls import Tls
@@ -27,13 +22,16 @@ from stream_server.recording import Recordings
 from stream_server.rights import Rights
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.handshakes import Descriptors
-from stream_server.streams.listeners import Listener, ListenerContext, make_listeners
+from stream_server.streams.listeners import (
+    ListenerContext,
+    make_listeners,
+    named_port,
+    open_listener,
+)
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import Held, ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Result
-
-_log = structlog.get_logger(__name__)
 
 
 class Ingest(Protocol):
@@ -198,7 +196,8 @@ class LocalIngest:
         with named_port("listen.port", listen.host, listen.port, "--port"):
             await self._gateway.start()
         for listener in list(self._listeners):
-            await self._open(listener)
+            if not await open_listener(listener, listen.host):
+                self._listeners.remove(listener)
 
     async def end_outdated(self) -> None:
         await self._gateway.end_outdated()
@@ -210,42 +209,3 @@ class LocalIngest:
                 await listener.aclose()
         finally:
             await self._gateway.aclose()
-
-    async def _open(self, listener: Listener) -> None:
-        try:
-            with named_port(listener.setting, self._config.listen.host, listener.port):
-                await listener.start()
-        except OSError as error:
-            _log.warning(f"{listener.name}_not_listening", reason=str(error))
-            if not listener.is_optional:
-                raise
-            self._listeners.remove(listener)
-            return
-        _log.info(f"{listener.name}_listening", port=listener.port)
-
-
-@contextlib.contextmanager
-def named_port(setting: str, host: str, port: int, option: str | None = None) -> Iterator[None]:
-    """Name the setting and the remedy in the error of a port that cannot be opened.
-
-    Args:
-        option: the command line's option for another port; None: the server can run without it.
-
-    Raises:
-        OSError: instead of the one caught.
-    """
-    try:
-        yield
-    except OSError as error:
-        # asyncio's own text repeats the address; the resolver's numbers are not the system's.
-        known = error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
-        if error.errno != errno.EADDRINUSE:
-            remedy = "expected an address of this machine and a port this user may have"
-        elif option is not None:
-            remedy = f"stop the program that has it, or choose another one with {option}"
-        else:
-            remedy = (
-                "stop the program that has it, choose another one, or set it to -1 to do without"
-            )
-        raise OSError(f"got {setting} {port} at {host}: {reason.lower()}; {remedy}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from stream_server.tracks.aligner import TrackAligner
+from stream_server.tracks import TrackAligner
 from stream_server.tracks.track import TrackStats
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, CodedAudio, CodedPacket, bad_message

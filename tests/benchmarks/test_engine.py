@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import engine_cuda
 from benchmarks.report import Report, alternate, median, percentile
-from ser_engine.models.emotion2vec.network import Emotion2vecSizes
+from ser_engine.models.emotion2vec import Emotion2vecSizes
 
 BASE = Emotion2vecSizes(
     conv_layers=((512, 10, 5), *(((512, 3, 2),) * 4), (512, 2, 2), (512, 2, 2)),

@@ -10,7 +10,7 @@ from websockets.asyncio.client import ClientConnection
 
 from mic_client import StdinSource, StreamClient, connection, stream_client
 from stream_server.wire.audio_format import AudioFormat
-from stream_server.wire.backoff import Backoff
+from stream_server.wire.errors import Backoff
 from stream_server.wire.messages import Ready
 from stream_server.wire.results import Point
 from tests.stream_server.streams.timelines import tiles

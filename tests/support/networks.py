@@ -10,9 +10,9 @@ import torch
 from ser_engine.config import EngineConfig, ModelConfig, RuntimeName, TimelineConfig
 from ser_engine.core.engine import EngineCore
 from ser_engine.core.factory import engine_from_checkpoint
+from ser_engine.models.emotion2vec import Emotion2vec, build
 from ser_engine.models.emotion2vec.checkpoint import Emotion2vecCheckpoint
 from ser_engine.models.emotion2vec.folder import load_folder
-from ser_engine.models.emotion2vec.network import Emotion2vec, build
 from ser_engine.types import FloatArray, Window, WindowResult
 
 

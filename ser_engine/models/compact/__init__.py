@@ -1,6 +1,6 @@
 """The compact model: a megabyte, trained on acted speech, so that everything works at once.
 
-It is on the frame grid of emotion2vec, and like :mod:`ser_engine.models.emotion2vec.network` it has
+It is on the frame grid of emotion2vec, and like :mod:`ser_engine.models.emotion2vec` it has
 two stages that a streaming engine can run apart::
 
     samples ──▶ FrontEnd ──▶ features ──▶ ContextEncoder ──▶ embeddings, logits

@@ -25,7 +25,7 @@ import torch
 from ser_engine.config import RuntimeName
 from ser_engine.errors import CheckpointError
 from ser_engine.labels import LabelSet
-from ser_engine.models.emotion2vec.network import Emotion2vecSizes, build
+from ser_engine.models.emotion2vec import Emotion2vecSizes, build
 from ser_engine.models.model import Checkpoint, Network
 from ser_engine.types import Core
 

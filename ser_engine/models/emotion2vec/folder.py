@@ -31,8 +31,8 @@ import yaml
 from ser_engine.errors import CheckpointError
 from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
 from ser_engine.labels import LabelSet
+from ser_engine.models.emotion2vec import Emotion2vecSizes
 from ser_engine.models.emotion2vec.checkpoint import Emotion2vecCheckpoint, read_weights
-from ser_engine.models.emotion2vec.network import Emotion2vecSizes
 from ser_engine.models.emotion2vec.reference import (
     CONFIG_FILE,
     PUBLISHED_FILES,

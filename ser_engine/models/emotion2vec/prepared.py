@@ -30,6 +30,7 @@ from safetensors.torch import load_file, save_file
 
 from ser_engine.errors import CheckpointError
 from ser_engine.labels import Label, LabelSet
+from ser_engine.models.emotion2vec import Emotion2vecSizes
 from ser_engine.models.emotion2vec.checkpoint import (
     Emotion2vecCheckpoint,
     check_tensors,
@@ -41,7 +42,6 @@ from ser_engine.models.emotion2vec.folder import (
     load_folder,
     model_name,
 )
-from ser_engine.models.emotion2vec.network import Emotion2vecSizes
 from ser_engine.models.emotion2vec.reference import (
     CONFIG_FILE,
     TOKENS_FILE,

@@ -19,8 +19,7 @@ import structlog
 from ser_engine.schema import CloseReason
 from stream_server.access import Who
 from stream_server.access.policy import team_of_stream
-from stream_server.platforms.amazon_connect import AmazonConnectSettings
-from stream_server.platforms.amazon_connect.contact import Announcement, ContactAudio
+from stream_server.platforms.amazon_connect import AmazonConnectSettings, Announcement, ContactAudio
 from stream_server.platforms.authenticators import TokenAuthenticator
 from stream_server.platforms.route import Handshake, retry_after
 from stream_server.streams.connection import failure, reason_of

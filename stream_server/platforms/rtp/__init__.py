@@ -17,7 +17,7 @@ from stream_server.platforms.platform import (
     check_networks,
     check_team,
 )
-from stream_server.rtp.codecs import EVENT, RtpCodec, is_understood, parse_codec
+from stream_server.rtp import EVENT, RtpCodec, is_understood, parse_codec
 
 MAX_CALL_PORTS = 2000
 """Ports that ``call_ports`` may span; every second one is opened."""

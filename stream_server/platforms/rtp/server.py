@@ -19,7 +19,7 @@ import structlog
 
 from stream_server.platforms.media_stream import call_spec
 from stream_server.platforms.rtp import RtpSettings
-from stream_server.rtp.codecs import EVENT, STATIC_TYPES, Payloads, RtpCodec, payloads_of
+from stream_server.rtp import EVENT, STATIC_TYPES, Payloads, RtpCodec, payloads_of
 from stream_server.rtp.packets import RtpPacket, RtpTrack, parse_packet
 from stream_server.rtp.ports import is_within, open_port
 from stream_server.rtp.reports import ended_sources, is_control

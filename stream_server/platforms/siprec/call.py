@@ -30,7 +30,7 @@ from stream_server.platforms.siprec.sdp import (
     parse_offer,
     takes_mux,
 )
-from stream_server.rtp.codecs import Payloads, understood_names
+from stream_server.rtp import Payloads, understood_names
 from stream_server.rtp.packets import RtpTrack
 from stream_server.rtp.ports import Network, RtpPorts, is_within, plain_address
 from stream_server.rtp.reports import Reporter, ended_sources, is_control

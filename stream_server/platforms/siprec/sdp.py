@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from stream_server.rtp.codecs import (
+from stream_server.rtp import (
     EVENT,
     STATIC_TYPES,
     Payloads,

@@ -10,7 +10,7 @@ from torch import Tensor
 from ser_engine.core.features import FeatureExtractor, FeatureRequest
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.models.compact import COMPACT
-from ser_engine.models.emotion2vec.network import Emotion2vec
+from ser_engine.models.emotion2vec import Emotion2vec
 from ser_engine.models.model import Network
 from tests.support.networks import network, noise
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser_engine.models.emotion2vec.network import Emotion2vec, StridedConv
+from ser_engine.models.emotion2vec import Emotion2vec, StridedConv
 from ser_engine.models.normalisation import (
     FirstLayer,
     Normalisation,

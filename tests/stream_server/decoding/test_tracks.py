@@ -14,7 +14,7 @@ import pytest
 from ser_engine.types import FloatArray
 from stream_server.config import ServerConfig, StreamsConfig
 from stream_server.decoding.tracks import TrackDecoders
-from stream_server.tracks import CodedTracks, track_format
+from stream_server.tracks.coded import CodedTracks, track_format
 from stream_server.wire.dialect import AudioData
 from stream_server.wire.results import StreamClosed, StreamOpened, Warning
 from tests.stream_server.streams.timelines import gaps, tiles

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_server.rtp.codecs import RtpCodec
+from stream_server.rtp import RtpCodec
 from stream_server.rtp.packets import RtpTrack, Timed, parse_packet
-from stream_server.tracks import TrackAligner, TrackStats
+from stream_server.tracks import TrackAligner
+from stream_server.tracks.track import TrackStats
 from stream_server.wire.audio_format import AudioFormat
 from tests.support.siprec_lab import event, rtp
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.rtp.codecs import RtpCodec
+from stream_server.rtp import RtpCodec
 from stream_server.rtp.packets import RtpTrack
 from stream_server.rtp.reports import Reporter, ended_sources
 from tests.support.siprec_lab import rtp

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_server.tracks import CodedTracks, TrackAligner, track_format
-from stream_server.tracks.coded import opus_samples
+from stream_server.tracks import TrackAligner
+from stream_server.tracks.coded import CodedTracks, opus_samples, track_format
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, CodedAudio
 from stream_server.wire.errors import ErrorCode, ProtocolError

@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from stream_server.access import MACHINE
 from stream_server.config import ServerConfig, StreamsConfig
 from stream_server.platforms.route import Admission, Handshake, Refusal, json_refusal
-from stream_server.tracks import TrackAligner, TrackStats
+from stream_server.tracks import TrackAligner
+from stream_server.tracks.track import TrackStats
 from stream_server.wire.dialect import Inbound
 from stream_server.wire.errors import ProtocolError
 from stream_server.wire.messages import Stop

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from stream_server.wire.backoff import Backoff
+from stream_server.wire.errors import Backoff
 
 
 def test_delays_double_up_to_the_longest_and_vary():

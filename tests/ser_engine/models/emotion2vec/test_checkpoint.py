@@ -15,9 +15,9 @@ from benchmarks.random_checkpoint import (
 )
 from ser_engine.errors import CheckpointError
 from ser_engine.labels import LabelSet
+from ser_engine.models.emotion2vec import Emotion2vecSizes
 from ser_engine.models.emotion2vec.checkpoint import expected_shapes, read_weights
 from ser_engine.models.emotion2vec.folder import sizes_from_config
-from ser_engine.models.emotion2vec.network import Emotion2vecSizes
 
 NINE = LabelSet.from_tokens(LABELS)
 ALIBI = "modality_encoders.AUDIO.alibi_scale"

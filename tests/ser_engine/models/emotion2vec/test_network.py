@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_engine.frames import num_frames
+from ser_engine.models.emotion2vec import StridedConv, build
 from ser_engine.models.emotion2vec.folder import load_folder
-from ser_engine.models.emotion2vec.network import StridedConv, build
 from tests.support.networks import network, noise
 
 
@@ -105,7 +105,7 @@ def test_attention_bias_is_funasrs(
     funasr: ModuleType, tiny_checkpoint_dir: Path, heads: int
 ) -> None:
     base = importlib.import_module("funasr.models.emotion2vec.base")
-    emotion2vec = importlib.import_module("ser_engine.models.emotion2vec.network")
+    emotion2vec = importlib.import_module("ser_engine.models.emotion2vec")
 
     slopes = emotion2vec._alibi_slopes(heads)
 

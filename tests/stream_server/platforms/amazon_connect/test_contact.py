@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_server.platforms.amazon_connect.contact import Announcement, ContactAudio
+from stream_server.platforms.amazon_connect import Announcement, ContactAudio
 from stream_server.platforms.amazon_connect.matroska import MatroskaReader
 from stream_server.wire.dialect import AudioData
 from stream_server.wire.errors import ErrorCode, ProtocolError

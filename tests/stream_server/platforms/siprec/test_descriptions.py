@@ -20,7 +20,7 @@ from stream_server.platforms.siprec.sdp import (
     make_answer,
     parse_offer,
 )
-from stream_server.rtp.codecs import RtpCodec
+from stream_server.rtp import RtpCodec
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from tests.support.siprec_lab import METADATA, invite, offer
 

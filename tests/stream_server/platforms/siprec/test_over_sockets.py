@@ -26,7 +26,7 @@ from ser_engine.types import FloatArray
 from stream_server.config import ServerConfig
 from stream_server.platforms.siprec.messages import Request, StreamParser, parse_message
 from stream_server.platforms.siprec.sdp import parse_offer, takes_mux
-from stream_server.rtp.codecs import RtpCodec
+from stream_server.rtp import RtpCodec
 from stream_server.wire.results import Gap, Marked, StreamOpened, Summary, Warning
 from tests.stream_server.decoding.test_tracks import (
     AGENT,
