@@ -107,6 +107,7 @@ class Attribution:
         released: list[Event] = []
         while self._held and self._held[0].end_sample <= decided_to:
             released += self._attributed(self._held.popleft())
+        # Events that wait may begin before what is decided.
         self.released_to = min([decided_to, *(each.start_sample for each in self._held)])
         while self._turns and self._turns[0].end_sample < self._done_to - _KEPT_SAMPLES:
             self._turns.popleft()
@@ -117,6 +118,7 @@ class Attribution:
         self.speakers.flush()
         self.speakers.give_up()
         released = self.release()
+        # What could not be decided is published all the same.
         while self._held:
             released += self._attributed(self._held.popleft())
         return released
@@ -155,6 +157,7 @@ class Attribution:
         if turn.speaker is None:
             self._unknown_samples += samples
             return
+        # Whoever takes a call speaks first, so the first voice is the one to leave out.
         if not self._sums and self._leaves_first_out:
             self._left_out.add(turn.speaker)
         self._sums.setdefault(turn.speaker, _Sums()).talk_samples += samples
@@ -175,6 +178,7 @@ class Attribution:
         if speaker in self._left_out:
             return []
         if speaker is not None:
+            # A speaker with a point has a turn, and so sums, from before.
             spoken = round((point.end_sample - point.start_sample) * point.speech_share)
             self._sums[speaker].label_samples[point.label] += spoken
         frames = None if point.frames is None else self._frames(point.frames)
@@ -206,6 +210,7 @@ class Attribution:
             parts.append(_of(segment, start, part.end_sample, part.speaker, part.left_out, True))
             start = part.end_sample
         for turn in self._turns:
+            # Turns lie behind one another; one that goes on with the same person cuts nothing.
             if turn.end_sample <= start or turn.speaker == speaker:
                 continue
             if turn.start_sample >= segment.end_sample:
@@ -219,6 +224,7 @@ class Attribution:
         end = segment.end_sample
         if end > start:
             parts.append(_of(segment, start, end, speaker, is_left_out, segment.final))
+        # What goes on may still be cut elsewhere: only its earlier parts are final.
         self._done_to = end if segment.final else start
         if not segment.final:
             self._part = _OpenPart(start, end, speaker, is_left_out)

@@ -43,6 +43,7 @@ class Clustering:
         self._sums.append(vector.astype(np.float64))
         self._counts.append(1)
         if len(self._sums) > _MOST_GROUPS:
+            # With a threshold of 1 the number of groups alone decides when to stop.
             self._become(_merged(self._sums, self._counts, 1.0, _MOST_GROUPS // 2))
 
     def groups(self, smallest: int) -> list[int]:
@@ -76,6 +77,7 @@ class Clustering:
     def _without_small(self, into: list[int], smallest: int) -> list[int]:
         sums, counts = self._totals(into)
         large = [group for group in sums if counts[group] >= smallest]
+        # In a short recording all may be small: then the largest stays.
         large = large or sorted(counts, key=lambda group: -counts[group])[:1]
         nearest = {
             group: group
@@ -97,15 +99,18 @@ def _merged(
     if len(sums) < 2:
         return into
     vectors, sizes = np.array(sums), np.array(counts, dtype=np.float64)
+    # The mean cosine of all pairs, for the vectors have length 1.
     alike = vectors @ vectors.T / np.outer(sizes, sizes)
     np.fill_diagonal(alike, -np.inf)
     best, best_of = alike.max(axis=1), alike.argmax(axis=1)
     for left in range(len(sums), 1, -1):
+        # The best of each row is kept up to date, so that no round looks through the whole matrix.
         first = int(best.argmax())
         if best[first] < threshold and left <= most:
             break
         kept, gone = sorted((first, int(best_of[first])))
         into[gone] = kept
+        # Average linkage (Lance and Williams): the new mean is that of both, by their numbers.
         share = sizes[kept] / (sizes[kept] + sizes[gone])
         row = share * alike[kept] + (1 - share) * alike[gone]
         row[[kept, gone]] = -np.inf
@@ -177,6 +182,7 @@ class LiveVoices:
         group = into[micro]
         if group not in voices:
             is_room = self._num_voices < self._max_voices
+            # The first piece of a stream cannot wait for more of its voice: it is the first voice.
             if not self._num_voices or (is_room and sizes[group] >= self._smallest):
                 voices[group] = self._num_voices
                 self._num_voices += 1
@@ -194,6 +200,8 @@ class LiveVoices:
         ]
         voices: dict[int, int] = {}
         taken: set[int] = set()
+        # The largest claim first, so that a voice stays with most of what it was given for; among
+        # equal ones the older number, then the older group.
         for _, number, group in sorted(claims, reverse=True):
             if -group not in voices and -number not in taken:
                 voices[-group] = -number

@@ -49,9 +49,11 @@ class Fbank(nn.Module):
         # The first sample of a window is taken to follow one like itself.
         before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
         frames = (frames - _PREEMPHASIS * before) * self.window
+        # Kaldi leaves out the bin at half the sample rate.
         powers = torch.fft.rfft(frames, n=_FFT_SAMPLES).abs().square()[..., :-1]
         floor = torch.finfo(torch.float32).eps
         logs = (powers @ self.mels).clamp_min(floor).log().transpose(1, 2)
+        # What a microphone does to the spectrum is the same in every frame and goes with the mean.
         features: Tensor = logs - logs.mean(dim=2, keepdim=True)
         return features
 
@@ -154,6 +156,7 @@ class _MaskedConv(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         count = frames.shape[2]
+        # The last segment may be short; its mean is of the frames that it has.
         segments = F.avg_pool1d(frames, _SEGMENT_FRAMES, _SEGMENT_FRAMES, ceil_mode=True)
         segments = segments.repeat_interleave(_SEGMENT_FRAMES, dim=2)[..., :count]
         context = frames.mean(dim=2, keepdim=True) + segments

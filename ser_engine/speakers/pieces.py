@@ -129,6 +129,7 @@ class VoiceCutter:
         pieces: list[VoicePiece | ShortRun] = []
         while end - (middle := self._middle_of(self._cut_to)) > _PIECE_SAMPLES // 2 + _STEP_SAMPLES:
             pieces.append(self._piece(middle, middle + _STEP_SAMPLES // 2))
+        # The last piece ends with the speech and may overlap the one before by more than a step.
         start = max(self._speech_from, end - _PIECE_SAMPLES)
         if end - start >= _MIN_SAMPLES:
             samples = self._samples(start, end)
@@ -142,6 +143,7 @@ class VoiceCutter:
         start = middle - _PIECE_SAMPLES // 2
         samples = self._samples(start, start + _PIECE_SAMPLES)
         piece = VoicePiece(samples, self._cut_to, counts_to, self.heard_to)
+        # The piece speaks for its middle only; the next one goes on from there.
         self._cut_to = counts_to
         return piece
 
@@ -150,6 +152,7 @@ class VoiceCutter:
 
     def _forget(self) -> None:
         """Drop audio that no later piece reaches back to."""
+        # The last piece of a run may end right after _cut_to, and reaches back by a whole piece.
         needed = self.heard_to if self._speech_from is None else self._cut_to - _PIECE_SAMPLES
         if needed > self._held_from:
             self._held = self._held[needed - self._held_from :].copy()

@@ -157,6 +157,7 @@ class StateTracker:
         self._points.append((point.label, point.start_s, speech_s))
         self._speech_s[point.label] = self._speech_s.get(point.label, 0.0) + speech_s
         total_s = math.fsum(self._speech_s.values())
+        # The oldest point goes only if the others have enough without it.
         while total_s - self._points[0][2] > STATE_SPEECH_S:
             label, _, oldest_s = self._points.popleft()
             self._speech_s[label] -= oldest_s

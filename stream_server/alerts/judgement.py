@@ -72,6 +72,7 @@ def outcome(
             side = 1
         else:
             continue
+        # A point that is half silence says half as much.
         speech_s = (point.end_s - point.start_s) * point.speech_share
         speech[side] += speech_s
         sums[side] += speech_s * min(sum(point.posteriors[index] for index in labels), 1.0)
@@ -108,6 +109,7 @@ def precision_by_week(alerts: Iterable[tuple[str, float, Verdict | None]]) -> li
     )
     for rule, raised_at, verdict in alerts:
         day = datetime.fromtimestamp(raised_at, UTC).date()
+        # Weeks begin on Monday (ISO 8601).
         monday = day - timedelta(days=day.weekday())
         counts[rule, monday.isoformat()][verdict] += 1
     found = [
@@ -123,6 +125,7 @@ def precision_by_week(alerts: Iterable[tuple[str, float, Verdict | None]]) -> li
         )
         for (rule, week), count in counts.items()
     ]
+    # Sorting is stable: by week first, then by rule, leaves the weeks in order in each rule.
     found.sort(key=lambda each: each.week, reverse=True)
     return sorted(found, key=lambda each: each.rule)
 
@@ -206,6 +209,7 @@ def _measures_tried(rule: AlertRule, alerts: Sequence[Judged]) -> Iterator[dict[
         figures = sorted(
             {alert.measures[name] for alert in alerts if alert.is_right and name in alert.measures}
         )
+        # Evenly through the figures, so that few values cover all of them.
         step = max(1, -(-len(figures) // MOST_VALUES))
         choices.append([least, *(figure for figure in figures[::step] if figure != least)])
     for values in itertools.product(*choices):

@@ -75,6 +75,7 @@ def read_timelines(path: Path, role: str = "") -> list[Timeline]:
         document = json.loads(text)
     except ValueError:
         document = None
+    # One line of results is JSON as well: it has a type, a file's result has none.
     if document is None or (isinstance(document, dict) and "type" in document):
         return _of_lines(path, text)
     entries = document if isinstance(document, list) else [document]
@@ -259,6 +260,7 @@ def replay(rules: Sequence[AlertRule], timelines: Sequence[Timeline]) -> Replay:
         if not timeline.points:
             continue
         check_rules(rules, timeline.labels)
+        # A recording carries no roles: a rule for customers would never be tried there.
         tried = [rule if timeline.has_roles else replace(rule, roles=()) for rule in rules]
         evaluator = AlertEvaluator(tried, "replay", timeline.labels)
         changes = _changes(evaluator, timeline)
@@ -277,6 +279,7 @@ def _changes(evaluator: AlertEvaluator, timeline: Timeline) -> list[Alert]:
     changes: list[Alert] = []
     coming = deque(timeline.measures)
     for number, point in enumerate(timeline.points):
+        # Measures came between points: the rule must not know them sooner than it did live.
         while coming and coming[0][0] <= number:
             evaluator.measure(coming.popleft()[1])
         changes += evaluator.feed(point)

@@ -129,6 +129,7 @@ def add_decision(
     )
     row = connection.execute(query).mappings().one_or_none()
     if row is not None:
+        # Without a number: numbers are those of results, and a person may decide again and again.
         told = {"who": clean(who), "note": clean(note), "posterior": None, "seq": None}
         values = {**row, "at": at, "kind": kind, "alert_id": alert_id, **told}
         connection.execute(insert(decisions).values(values))

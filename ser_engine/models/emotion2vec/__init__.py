@@ -124,9 +124,11 @@ class LocalEncoder(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """Map normalised samples (batch, samples) to features (batch, frames, dim)."""
         batch, length = samples.shape
+        # The product of the strides is the hop, so items of whole hops never share a row.
         rows = F.pad(samples, (0, -length % HOP_SAMPLES)).reshape(-1, 1)
         for conv in self.convs:
             rows = conv(rows)
+        # Frames at the end of an item reach into the next one, or into the padding.
         frames = rows.view(batch, -1, rows.shape[-1])[:, : num_frames(length)]
         features: Tensor = self.project(self.norm(frames))
         return features
@@ -142,6 +144,8 @@ class PositionalLayer(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (batch, frames, dim) to the same shape."""
         frames = features.shape[1]
+        # An even kernel, padded on both sides, gives one frame too many: the last is dropped, as
+        # fairseq's SamePad does.
         mixed = self.conv(features.transpose(1, 2))[:, :, :frames].transpose(1, 2)
         return F.gelu(F.layer_norm(mixed, mixed.shape[-1:], eps=NORM_EPS))
 
@@ -202,11 +206,13 @@ class ContextEncoder(nn.Module):
             index = torch.arange(features.shape[1], device=features.device)
             real = index < num_frames[:, None]
             features = features * real[..., None]
+            # The extra tokens stand in front and are always real.
             bias = bias.masked_fill(~F.pad(real, (extra, 0), value=True)[:, None, None], -math.inf)
         mixed = features
         for layer in self.positions:
             mixed = layer(mixed)
             if real is not None:
+                # A bias makes something of zeros, which the next layer would take for audio.
                 mixed = mixed * real[..., None]
         prefix = self.extra_tokens.expand(features.shape[0], -1, -1)
         tokens = self.norm(torch.cat([prefix, features + mixed], dim=1))
@@ -309,6 +315,7 @@ def build(sizes: Emotion2vecSizes, tensors: Mapping[str, Tensor]) -> Emotion2vec
         names[f"context.positions.{i}.conv"] = f"{audio}relative_positional_encoder.{i + 1}.0"
     parts = {"qkv": "attn.qkv", "out": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
     for i in range(len(context.blocks)):
+        # FunASR keeps the first blocks with the audio part and numbers the shared ones from 0.
         deep = i - sizes.prenet_depth
         block = f"blocks.{deep}" if deep >= 0 else f"{audio}context_encoder.blocks.{i}"
         for part in ("norm1", "norm2", *parts):
@@ -317,6 +324,7 @@ def build(sizes: Emotion2vecSizes, tensors: Mapping[str, Tensor]) -> Emotion2vec
         state[f"{ours}.weight"] = tensors[f"{theirs}.weight"]
         state[f"{ours}.bias"] = tensors[f"{theirs}.bias"]
     state["context.extra_tokens"] = tensors[f"{audio}extra_tokens"]
+    # As FunASR does before each use: a scale that training made negative is none.
     scale = tensors[f"{audio}alibi_scale"].clamp_min(0).reshape(-1, 1, 1)
     state["context.slopes"] = _alibi_slopes(sizes.num_heads)[:, None, None] * scale
     model.load_state_dict(state)
@@ -330,6 +338,7 @@ def _alibi_slopes(num_heads: int) -> Tensor:
         ratio: float = 2.0 ** (-8.0 / count)
         return [ratio ** (i + 1) for i in range(count)]
 
+    # Heads beyond a power of two have every second slope of the next power.
     closest = 2 ** math.floor(math.log2(num_heads))
     slopes = geometric(closest)
     slopes += geometric(2 * closest)[0::2][: num_heads - closest]
