@@ -40,10 +40,15 @@ STEP_MS = {"live": 500, "economy": 1000}
 LADDERS = {
     "compact": (20, 40, 60, 80, 100, 120, 140, 160, 200),
     "standard": (4, 8, 12, 16, 20, 24, 30, 40),
+    "standard_onnx": (4, 8, 12, 16, 20, 24, 30, 40),
+    "standard_int8": (4, 8, 12, 16, 20, 24, 30, 40),
     "base_int8": (1, 2, 3, 4, 5, 6, 8),
     "null": (50, 100, 150, 200, 250, 300, 350, 400),
 }
-QUICK = {"compact": (5, 20), "standard": (2, 4), "base_int8": (1,), "null": (20, 50)}
+QUICK = {"compact": (5, 20), "base_int8": (1,), "null": (20, 50)}
+QUICK |= dict.fromkeys(("standard", "standard_onnx", "standard_int8"), (2, 4))
+RUNTIMES = {"onnx": "onnx", "int8": "onnx-int8"}
+"""By the end of an engine's name; what no end names the settings choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +113,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _model(engine: str, folder: Path) -> tuple[str, str]:
     """Return the model's name or folder, and the runtime."""
-    if engine != "base_int8":
-        return engine, "auto"
+    model, _, end = engine.partition("_")
+    runtime = RUNTIMES.get(end, "auto")
+    if model != "base":
+        return model, runtime
     from benchmarks.random_checkpoint import write_random_checkpoint
 
-    return str(write_random_checkpoint(folder / "emotion2vec_plus_base", "base")), "onnx-int8"
+    return str(write_random_checkpoint(folder / "emotion2vec_plus_base", "base")), runtime
 
 
 def _climb(rung: Rung) -> dict[str, Any]:
