@@ -42,19 +42,19 @@ class Floor:
 
 FLOORS: Mapping[str, Mapping[str, Floor]] = {
     "standard": {
-        "uar_emodb": Floor(least=0.87),
-        "uar_ravdess": Floor(least=0.60),
-        "uar_nemo_pl": Floor(least=0.70),
-        "angry_uar_mulaw8k": Floor(least=0.87),
-        "unseen_emovo_anger_recall": Floor(least=0.89),
-        "unseen_emovo_emotion_called_neutral": Floor(most=0.38),
+        "uar_emodb": Floor(least=0.89),
+        "uar_ravdess": Floor(least=0.68),
+        "uar_nemo_pl": Floor(least=0.71),
+        "angry_uar_mulaw8k": Floor(least=0.89),
+        "unseen_emovo_anger_recall": Floor(least=0.92),
+        "unseen_emovo_emotion_called_neutral": Floor(most=0.30),
         "natural_emotion": Floor(most=0.05),
         "natural_telephone_emotion": Floor(most=0.06),
         "natural_changes_per_min": Floor(most=6),
         "natural_alerts_per_hour": Floor(most=2),
         "tones_emotion": Floor(most=0.02),
         "anger_alerts_hit": Floor(least=0.8),
-        "ece": Floor(most=0.11),
+        "ece": Floor(most=0.10),
     },
     "compact": {
         "uar_emodb": Floor(least=0.65),

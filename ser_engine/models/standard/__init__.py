@@ -354,5 +354,5 @@ STANDARD = BuiltInModel(
     file_format=STANDARD_FORMAT,
     sizes=lambda values: StandardSizes(**values),
     build=_build,
-    neutral_logits=(-1.09, -1.13, -0.9, -1.34, 2.31, 0.0, -0.81, -1.22, 1.41),
+    neutral_logits=(-1.09, -1.54, -1.01, -1.54, 2.48, 0.0, -1.16, -1.6, 1.31),
 )
